@@ -1,0 +1,57 @@
+# Everything starts from Python 3.11 or newer, git and make; the rest is installed into .venv by package name.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint types contracts golden bench clean
+
+help: ## Show these commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.pip: ## (the environment itself)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group test
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group check
+	@touch $@
+
+run: $(VENV)/.run ## A whole agent conversation on a scratch gateway, over real stdio
+	$(BIN)/python examples/agent_conversation.py
+
+test: $(VENV)/.test ## All tests, with branch coverage
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term
+
+check: lint types contracts ## Lint, types, import contracts, generated files
+	$(BIN)/python -m voicegw_mcp.tools.render --check
+
+lint: $(VENV)/.check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.check
+	$(BIN)/pyright
+
+contracts: $(VENV)/.check
+	$(BIN)/lint-imports
+
+golden: $(VENV)/.test ## Write the generated files anew: tools.md, README's table, golden files
+	$(BIN)/python -m voicegw_mcp.tools.render
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q -m golden -p no:cacheprovider
+
+bench: $(VENV)/.test ## Cold start, memory and calls against a bare server on the same SDK
+	$(BIN)/python benchmarks/run.py
+
+clean: ## Remove the environment and what tools leave behind
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* .import_linter_cache

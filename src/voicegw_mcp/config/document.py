@@ -1,0 +1,173 @@
+"""Edits of voicegw.yaml as text: every byte outside the edited entry stays, or the edit is refused with the reason.
+
+The new text is parsed again and must mean exactly "the old data with these edits applied"; otherwise nothing is
+returned. A file without a final newline stays without one, an empty file gets one, CRLF and BOM stay.
+May import the modules of ``config`` below it and ``errors``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from voicegw_mcp.config import values
+from voicegw_mcp.config.emit import refuse
+from voicegw_mcp.config.flow import segments
+from voicegw_mcp.config.layout import entry_place, is_literal
+from voicegw_mcp.config.parse import BOM, ParsedFile, dotted, parse
+from voicegw_mcp.config.splice import Splicer
+from voicegw_mcp.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_DIFF = 20_000
+_UNENDED = ": the file ends inside a block text without a line end, and lines below would give it one"
+_LONE_CR = re.compile(r"\r(?!\n)")
+
+
+class Delete(Enum):
+    """The type of ``DELETE``."""
+
+    DELETE = "delete"
+
+
+DELETE: Final[Literal[Delete.DELETE]] = Delete.DELETE
+"""As an Edit's value: take the entry out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Add or replace the entry at ``path`` (keys from the root) with a JSON-like value, or ``DELETE`` it.
+
+    A mapping replaces the whole entry: keys it does not name go. What is equal keeps its bytes.
+    """
+
+    path: tuple[str, ...]
+    value: Any
+
+
+def apply_to_data(data: dict[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
+    """Return what ``data`` means after the edits; ``data`` itself is not changed.
+
+    Raises ConfigInvalid when an edit deletes what is absent, or leads through something that is no mapping.
+    """
+    result: Any = data
+    for edit in edits:
+        try:
+            if not edit.path:
+                raise KeyError  # noqa: TRY301 - the same answer as for an absent entry
+            if edit.value is DELETE:
+                result = values.without(result, edit.path)
+            else:
+                result = values.with_value(result, edit.path, edit.value)
+        except KeyError:
+            raise refuse(f"there is no entry {dotted(edit.path)!r} to delete") from None
+        except TypeError:
+            raise refuse(f"{dotted(edit.path)!r} leads through an entry that is not a mapping") from None
+    return result
+
+
+def apply_edits(text: str, edits: Sequence[Edit]) -> str:
+    """Return the text with the edits applied in order. Raises ConfigInvalid, saying why, when that is not safe."""
+    return edited(parse(text), edits).text
+
+
+def edited(old: ParsedFile, edits: Sequence[Edit]) -> ParsedFile:
+    """Do what ``apply_edits`` does for a caller who has the file parsed and wants the new one parsed: half the time."""
+    return stages(old, edits)[-1]
+
+
+def stages(old: ParsedFile, edits: Sequence[Edit]) -> list[ParsedFile]:
+    """Return the file before and after each edit. Raises ConfigInvalid like ``apply_edits``."""
+    if _LONE_CR.search(old.text):
+        raise refuse("it has line ends of a lone carriage return")
+    found = [old]
+    try:
+        for edit in edits:
+            found.append(_stage(found[-1], edit))
+    except RecursionError:
+        raise refuse("the new value is nested too deep") from None
+    return found
+
+
+def _stage(old: ParsedFile, edit: Edit) -> ParsedFile:
+    wanted = apply_to_data(old.data, [edit])
+    if values.same(wanted, old.data):
+        return old
+    unended = old.tree.root is not None and is_literal(old.tree.root) and not old.text.endswith("\n")
+    return verified(_applied(old, edit), wanted, _UNENDED if unended else "")
+
+
+def verified(text: str, wanted: dict[str, Any], why: str = "") -> ParsedFile:
+    """Parse an edited text and compare its meaning. Raises ConfigInvalid when it is not ``wanted``."""
+    try:
+        new = parse(text)
+    except ConfigInvalid as error:
+        raise refuse(f"the edited text would not parse ({error.message.rstrip('.')})") from error
+    if not values.same(new.data, wanted):
+        raise refuse(f"the edited text would mean something else than the change asked for{why}")
+    return new
+
+
+def _applied(old: ParsedFile, edit: Edit) -> str:
+    work, ending = whole_lines(old)
+    splicer = Splicer(work)
+    if edit.value is DELETE:
+        splicer.remove(edit.path)
+    else:
+        splicer.put(edit.path, edit.value)
+    return splicer.result().removesuffix(ending)
+
+
+def whole_lines(parsed: ParsedFile) -> tuple[ParsedFile, str]:
+    """Return the file with a line end at its end, and the line end that was added ("" when there was one)."""
+    text = parsed.text
+    if text in ("", BOM) or text.endswith("\n"):
+        return parsed, ""
+    ending = "\r\n" if "\r\n" in text else "\n"
+    return ParsedFile(text + ending, parsed.data, parsed.tree), ending
+
+
+def entry_text(parsed: ParsedFile, path: Sequence[str]) -> str | None:
+    """Return the bytes of an entry with its own comments; None when it is not written there.
+
+    A root path gives the whole text; an entry inside ``{}`` gives its ``key: value``. Raises ConfigInvalid when
+    the entry shares its lines with others.
+    """
+    text = parsed.text
+    if not path:
+        return text
+    place = entry_place(parsed.tree, path)
+    if place is None:
+        return None
+    node, owner, index = place
+    if node.flow:
+        part = segments(text, node)[index]
+        return text[part.start : part.stop]
+    work, ending = whole_lines(parsed)
+    lines = Splicer(work).lines_of(node, owner, index)
+    found = work.text[lines.lead : lines.end]
+    return found.removesuffix(ending) if lines.end == len(work.text) else found
+
+
+def unified_diff(old: str, new: str, filename: str) -> str:
+    r"""Return a unified diff with ``\n`` line ends; past 20,000 characters it is cut and says so. "" when equal."""
+    lines: list[str] = []
+    for line in difflib.unified_diff(_lines(old), _lines(new), f"a/{filename}", f"b/{filename}"):
+        bare = line.rstrip("\r\n")
+        lines.append(bare if line.endswith("\n") else f"{bare}\n\\ No newline at end of file")
+    text = "".join(f"{line}\n" for line in lines)
+    if len(text) <= MAX_DIFF:
+        return text
+    cut = text.rfind("\n", 0, MAX_DIFF) + 1
+    return f"{text[:cut]}... {text[cut:].count(chr(10))} more lines of diff left out\n"
+
+
+def _lines(text: str) -> list[str]:
+    return [line + "\n" for line in text.split("\n")[:-1]] + (
+        [rest] if (rest := text.rsplit("\n", 1)[-1]) else []
+    )

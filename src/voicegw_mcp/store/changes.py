@@ -1,0 +1,100 @@
+"""The journal of changes to the configuration: who changed what, when, and what undo works from.
+
+Writing functions take the connection of a transaction (``Store.write``); readers take a ``Store``. Ids sort by time,
+so the newest page is the end of the primary key. May import ``store.ids`` and ``store.sqlite``.
+"""
+
+# Statements are put together from names in this file; values always travel as parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+from voicegw_mcp.store.ids import new_id
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from voicegw_mcp.store.sqlite import Reads
+
+__all__ = [
+    "ChangeRecord",
+    "ChangeState",
+    "get_change",
+    "insert_pending",
+    "list_changes",
+    "mark_applied",
+    "mark_failed",
+    "new_id",
+    "pending_changes",
+]
+
+ChangeState = Literal["pending", "applied", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRecord:
+    """One change. Times are UTC epoch ms; ``edits`` is JSON text; ``undoes`` is the id of the change it takes back.
+
+    ``applied_ms`` None with state ``applied`` means that a crash hid the moment: the file was found changed later.
+    """
+
+    id: str
+    created_ms: int
+    applied_ms: int | None
+    state: ChangeState
+    actor: str
+    door: str
+    tool: str
+    summary: str
+    file: str
+    version_before: str
+    version_after: str
+    diff: str
+    edits: str
+    undoes: str | None
+
+
+_COLUMNS = ", ".join(field.name for field in fields(ChangeRecord))
+_INSERT = f"INSERT INTO changes ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(ChangeRecord))})"
+_SELECT = f"SELECT {_COLUMNS} FROM changes"
+_SETTLE = "UPDATE changes SET state = ?, applied_ms = ? WHERE id = ? AND state = 'pending'"
+
+
+def insert_pending(connection: sqlite3.Connection, change: ChangeRecord) -> None:
+    """Write the row of a change that is about to happen; it is stored with state ``pending`` whatever it says."""
+    values = dict(zip((field.name for field in fields(ChangeRecord)), astuple(change), strict=True))
+    connection.execute(_INSERT, tuple({**values, "state": "pending", "applied_ms": None}.values()))
+
+
+def mark_applied(connection: sqlite3.Connection, change_id: str, applied_ms: int | None = None) -> bool:
+    """Settle a pending change as done at ``applied_ms`` (UTC epoch ms); return whether it was pending."""
+    return connection.execute(_SETTLE, ("applied", applied_ms, change_id)).rowcount == 1
+
+
+def mark_failed(connection: sqlite3.Connection, change_id: str) -> bool:
+    """Settle a pending change as not done; return whether it was pending."""
+    return connection.execute(_SETTLE, ("failed", None, change_id)).rowcount == 1
+
+
+async def list_changes(reads: Reads, *, limit: int, before: str | None = None) -> list[ChangeRecord]:
+    """Return up to ``limit`` changes, newest first, older than the change with the id ``before``."""
+    if before is None:
+        rows = await reads.read(f"{_SELECT} ORDER BY id DESC LIMIT ?", (limit,))
+    else:
+        rows = await reads.read(f"{_SELECT} WHERE id < ? ORDER BY id DESC LIMIT ?", (before, limit))
+    return [ChangeRecord(*row) for row in rows]
+
+
+async def get_change(reads: Reads, change_id: str) -> ChangeRecord | None:
+    """Return the change with this id, or None."""
+    rows = await reads.read(f"{_SELECT} WHERE id = ?", (change_id,))
+    return ChangeRecord(*rows[0]) if rows else None
+
+
+async def pending_changes(reads: Reads, file: str) -> list[ChangeRecord]:
+    """Return the changes to ``file`` that were never settled, oldest first."""
+    rows = await reads.read(f"{_SELECT} WHERE state = 'pending' AND file = ? ORDER BY id", (file,))
+    return [ChangeRecord(*row) for row in rows]

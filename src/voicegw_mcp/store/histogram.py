@@ -1,0 +1,113 @@
+"""Mergeable histograms of latencies: log buckets whose counts are added at C speed. Imports nothing of ours.
+
+A latency falls into lane ``ceil(log(ms) / log(GAMMA))``; every value of a lane lies within ``RELATIVE_ERROR`` of the
+lane's estimate. A stored histogram is a blob: one byte for the width of a count (1, 2 or 4 bytes), two bytes for the
+number of the first lane, then the counts from the first to the last used lane, all little-endian. Narrow counts keep
+the many small cells small: a quarter-hour cell takes about 30 bytes. Cells of a day and more keep the full width: they are
+read most, and merging them is then no more than adding big integers. A lane holds up to 2^32 - 1 values.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from bisect import bisect_left
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+GAMMA: Final = 1.02 / 0.98
+RELATIVE_ERROR: Final = 0.02
+
+_LOG_GAMMA: Final = math.log(GAMMA)
+_LEAST_MS: Final = 0.1
+_MOST_MS: Final = 1e7
+_FIRST: Final = math.floor(math.log(_LEAST_MS) / _LOG_GAMMA)
+LANES: Final = math.ceil(math.log(_MOST_MS) / _LOG_GAMMA) - _FIRST + 1
+_WIDTH: Final = 4
+_BITS: Final = 8 * _WIDTH
+_HEADER: Final = struct.Struct("<BH")
+_LETTERS: Final = {1: "B", 2: "H", 4: "I"}
+
+_ESTIMATES: Final = tuple(2 * GAMMA ** (lane + _FIRST) / (GAMMA + 1) for lane in range(LANES))
+
+
+def lane_of(ms: float) -> int:
+    """Return the lane (0 .. ``LANES`` - 1) of a latency; anything below 0.1 ms is in the first, above 10^7 in the last."""
+    if ms < _LEAST_MS:
+        return 0
+    return min(math.ceil(math.log(ms) / _LOG_GAMMA) - _FIRST, LANES - 1)
+
+
+class Histogram:
+    """A sum of histograms, empty at first."""
+
+    __slots__ = ("_lanes",)
+
+    def __init__(self, lanes: int = 0) -> None:
+        self._lanes = lanes
+
+    @classmethod
+    def of_lanes(cls, counts: Mapping[int, int]) -> Histogram:
+        """Return the histogram with ``counts`` values per lane number."""
+        return cls(sum(count << (_BITS * lane) for lane, count in counts.items()))
+
+    def add(self, other: Histogram) -> None:
+        """Add the counts of another histogram."""
+        self._lanes += other._lanes
+
+    def add_blob(self, blob: bytes) -> None:
+        """Add a stored histogram.
+
+        Raises:
+            ValueError: the blob is not one that ``to_blob`` made.
+        """
+        if len(blob) < _HEADER.size:
+            raise ValueError("too short for a histogram")
+        width, first = _HEADER.unpack_from(blob)
+        counts = blob[_HEADER.size :]
+        if width not in _LETTERS or len(counts) % width or first + len(counts) // width > LANES:
+            raise ValueError("not a histogram")
+        if width < _WIDTH:
+            wide = bytearray(len(counts) // width * _WIDTH)
+            for byte in range(width):
+                wide[byte::_WIDTH] = counts[byte::width]
+            counts = bytes(wide)
+        self._lanes += int.from_bytes(counts, "little") << (_BITS * first)
+
+    def to_blob(self, *, wide: bool = False) -> bytes:
+        """Return the stored form: the used lanes only, as narrow as the largest count allows, or ``wide``."""
+        lanes = self._lanes
+        if not lanes:
+            return _HEADER.pack(1, 0)
+        # The lowest and the highest set bit say which lanes are used, without looking at the empty ones.
+        first = ((lanes & -lanes).bit_length() - 1) // _BITS
+        used = -(-lanes.bit_length() // _BITS) - first
+        counts = struct.unpack(f"<{used}I", (lanes >> _BITS * first).to_bytes(used * _WIDTH, "little"))
+        width = _WIDTH if wide else next(width for width in _LETTERS if max(counts) < 1 << (8 * width))
+        return _HEADER.pack(width, first) + struct.pack(f"<{len(counts)}{_LETTERS[width]}", *counts)
+
+    def counts(self) -> tuple[int, ...]:
+        """Return the number of values in each of the ``LANES`` lanes."""
+        return struct.unpack(f"<{LANES}I", self._lanes.to_bytes(LANES * _WIDTH, "little"))
+
+    def percentiles(self, wanted: Sequence[float]) -> list[float]:
+        """Return estimates in ms for ``wanted`` (0 .. 100), none when the histogram is empty.
+
+        A percentile between two values is interpolated linearly, as VoiceGateway does; both ends are within
+        ``RELATIVE_ERROR``, so the result is too.
+        """
+        reached = list(accumulate(self.counts()))
+        total = reached[-1]
+        if not total:
+            return []
+        results: list[float] = []
+        for percent in wanted:
+            rank = percent / 100 * (total - 1)
+            below = math.floor(rank)
+            low = _ESTIMATES[bisect_left(reached, below + 1)]
+            high = _ESTIMATES[bisect_left(reached, min(below + 2, total))]
+            results.append(low + (high - low) * (rank - below))
+        return results

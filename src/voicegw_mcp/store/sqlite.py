@@ -1,0 +1,233 @@
+"""An open store: reads through aiosqlite, writes as plain functions of a connection in one worker thread.
+
+A write is a synchronous function of a ``sqlite3.Connection``, so that the recorder thread of an agent process calls
+the very functions a server calls. Reads and writes have a connection each: a reader never waits for a writer (WAL).
+May import ``errors``, ``store.schema`` and ``store.failures``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+
+import aiosqlite
+import anyio
+
+from voicegw_mcp.errors import StoreUnavailable
+from voicegw_mcp.store.failures import translated
+from voicegw_mcp.store.schema import connect, is_foreign, location, prepare
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+Row: TypeAlias = tuple[Any, ...]
+
+_LEAST_PATIENCE_MS: Final = 500
+_READER_CACHE_KIB: Final = 16_000
+
+
+class Reads(Protocol):
+    """Anything that answers a query: a ``Store``, or one snapshot of it. ``path`` is the store's file."""
+
+    path: Path
+
+    async def read(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
+        """Return all rows of one query."""
+        ...
+
+
+def choose_path(path: Path) -> Path:
+    """Return the file to open for a configured store path.
+
+    A store made by VoiceGateway is left to VoiceGateway: for ``voicegw.db`` the answer is then its sibling
+    ``voicegw-mcp.db``, and the caller tells the user. A missing, locked or unreadable file is returned as it is.
+    """
+    return path.with_name(f"{path.stem}-mcp{path.suffix}") if is_foreign(path) else path
+
+
+class Store:
+    """One SQLite file, opened with ``Store.open``. ``schema_version`` is the last migration it has."""
+
+    def __init__(self, path: Path, *, read_only: bool, busy_timeout_ms: int) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.schema_version = 0
+        self._busy_timeout_ms = busy_timeout_ms
+        # Opening and the first query share one span of patience; later queries have a whole one each.
+        self._deadline = time.monotonic() + busy_timeout_ms / 1000
+        self._reader: aiosqlite.Connection | None = None
+        self._reading = asyncio.Lock()
+        self._patient = False
+        self._writer: sqlite3.Connection | None = None
+        self._writer_thread: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(cls, path: Path, *, read_only: bool = False, busy_timeout_ms: int = 4000) -> Store:
+        """Open the store, making or migrating its file first.
+
+        Args:
+            path: the file, with ``~`` expanded.
+            read_only: open with ``mode=ro`` and refuse ``write``.
+            busy_timeout_ms: how long to wait for another program's lock, for opening and the first query together.
+
+        Raises:
+            StoreUnavailable: locked, full, damaged, not permitted, or newer than this program.
+        """
+        store = cls(path, read_only=read_only, busy_timeout_ms=busy_timeout_ms)
+        with translated(path):
+            store.schema_version = await asyncio.to_thread(
+                prepare, path, deadline=store._deadline, read_only=read_only
+            )
+            store._reader = await aiosqlite.connect(
+                location(path, read_only=read_only),
+                uri=True,
+                isolation_level=None,
+                timeout=store._patience_ms() / 1000,
+            )
+            try:
+                await store._reader.execute_fetchall("PRAGMA query_only = 1")
+                await store._reader.execute_fetchall(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
+            except BaseException:
+                await store.close()
+                raise
+        return store
+
+    async def close(self) -> None:
+        """Finish the write in progress and close; closing twice is fine."""
+        self._closed = True
+        reader, self._reader = self._reader, None
+        thread, self._writer_thread = self._writer_thread, None
+        with anyio.CancelScope(shield=True):
+            if reader is not None:
+                async with self._reading:
+                    await reader.close()
+            if thread is not None:
+                await asyncio.get_running_loop().run_in_executor(thread, self._close_writer)
+                thread.shutdown(wait=False)
+
+    async def read(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
+        """Return all rows of one query.
+
+        Raises:
+            StoreUnavailable: locked, damaged, or closed.
+        """
+        async with self._reading:
+            return await self._fetch(sql, params)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncGenerator[Reads, None]:
+        """Hold one state of the store for several queries, so that the parts of a report agree.
+
+        Other readers of this store wait meanwhile: read, then compute after the block.
+        """
+        async with self._reading:
+            await self._fetch("BEGIN")
+            try:
+                yield _Snapshot(self.path, self._fetch)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._fetch("ROLLBACK")
+
+    async def write(self, transaction: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        """Run ``transaction`` between BEGIN IMMEDIATE and COMMIT, after all writes asked for before it.
+
+        Once asked for it runs to its end even when the caller is cancelled; the caller then waits for that end.
+
+        Args:
+            transaction: a synchronous function of the writer connection; an exception from it rolls back.
+            durable: wait until the disk has it (``synchronous=FULL``), for the journal.
+
+        Returns:
+            What ``transaction`` returned.
+
+        Raises:
+            StoreUnavailable: read-only, closed, locked, full, damaged, not permitted.
+        """
+        if self._closed:
+            raise _closed(self.path)
+        if self.read_only:
+            raise StoreUnavailable(
+                f"The store {self.path} was opened read-only.",
+                hint="Start without --read-only to record and to change things.",
+                details={"path": str(self.path), "reason": "read_only"},
+            )
+        if self._writer_thread is None:
+            self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="voicegw-store-writer")
+        future = asyncio.get_running_loop().run_in_executor(
+            self._writer_thread, self._transact, transaction, durable
+        )
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()  # Seen, or asyncio would log it as forgotten.
+            raise
+
+    def size_bytes(self) -> int:
+        """Return the bytes of the main file and its write-ahead log."""
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        return sum(file.stat().st_size for file in (self.path, wal) if file.exists())
+
+    async def _fetch(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
+        if self._reader is None:
+            raise _closed(self.path)
+        with translated(self.path):
+            if not self._patient and time.monotonic() >= self._deadline:
+                self._patient = True
+                await self._reader.execute_fetchall(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
+            return [tuple(row) for row in await self._reader.execute_fetchall(sql, params)]
+
+    def _transact(self, transaction: Callable[[sqlite3.Connection], T], durable: bool) -> T:
+        with translated(self.path):
+            if self._writer is None:
+                self._writer = connect(self.path, timeout_s=self._busy_timeout_ms / 1000)
+            connection = self._writer
+            connection.execute(f"PRAGMA busy_timeout = {self._patience_ms()}")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                result = transaction(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself after some errors (full disk, I/O).
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+    def _patience_ms(self) -> int:
+        left = int((self._deadline - time.monotonic()) * 1000)
+        return (
+            self._busy_timeout_ms if left <= 0 else max(left, min(_LEAST_PATIENCE_MS, self._busy_timeout_ms))
+        )
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+class _Snapshot:
+    def __init__(self, path: Path, fetch: Callable[[str, Sequence[object]], Awaitable[list[Row]]]) -> None:
+        self.path = path
+        self._fetch = fetch
+
+    async def read(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
+        return await self._fetch(sql, params)
+
+
+def _closed(path: Path) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"The store {path} is closed.",
+        hint="The server is stopping.",
+        details={"path": str(path), "reason": "closed"},
+    )

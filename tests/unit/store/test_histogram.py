@@ -1,0 +1,66 @@
+import math
+
+import pytest
+from hypothesis import given, strategies as st
+
+from voicegw_mcp.store.histogram import LANES, RELATIVE_ERROR, Histogram, lane_of
+
+latencies = st.floats(0.1, 1e7)
+
+
+def exact(values, percent):
+    ordered = sorted(values)
+    rank = percent / 100 * (len(ordered) - 1)
+    low, high = ordered[math.floor(rank)], ordered[math.ceil(rank)]
+    return low + (high - low) * (rank - math.floor(rank))
+
+
+def histogram(values):
+    counts = {}
+    for value in values:
+        counts[lane_of(value)] = counts.get(lane_of(value), 0) + 1
+    return Histogram.of_lanes(counts)
+
+
+@given(st.lists(latencies, min_size=1, max_size=60), st.floats(0, 100))
+def test_percentiles_are_within_the_stated_error(values, percent):
+    (estimate,) = histogram(values).percentiles([percent])
+    truth = exact(values, percent)
+    assert abs(estimate - truth) <= truth * (RELATIVE_ERROR + 1e-9)
+
+
+@given(st.lists(st.lists(latencies, max_size=20), max_size=6), st.booleans())
+def test_merging_stored_histograms_counts_every_value_once(parts, wide):
+    merged = Histogram()
+    for part in parts:
+        merged.add_blob(histogram(part).to_blob(wide=wide))
+    assert merged.counts() == histogram([value for part in parts for value in part]).counts()
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 65_535, 65_536, 2**32 - 1])
+def test_counts_of_any_width_survive_storing(count):
+    before = Histogram.of_lanes({0: 1, 7: count, LANES - 1: 2})
+    after = Histogram()
+    after.add_blob(before.to_blob())
+    assert after.counts() == before.counts()
+
+
+def test_values_outside_the_range_go_to_the_outer_lanes():
+    assert [lane_of(ms) for ms in (-5, 0, 0.05)] == [0] * 3
+    assert [lane_of(ms) for ms in (1.1e7, 1e9)] == [LANES - 1] * 2
+    assert 0 < lane_of(0.11) < lane_of(9e6) < LANES
+
+
+def test_an_empty_histogram_has_no_percentiles():
+    assert Histogram().percentiles([50]) == []
+    empty = Histogram()
+    empty.add_blob(Histogram().to_blob())
+    assert sum(empty.counts()) == 0
+
+
+@pytest.mark.parametrize(
+    "blob", [b"", b"\x01\x00", b"\x03\x00\x00abc", b"\x02\x00\x00abc", b"\x01\xff\xff\x01"]
+)
+def test_a_damaged_blob_is_refused(blob):
+    with pytest.raises(ValueError, match="histogram"):
+        Histogram().add_blob(blob)

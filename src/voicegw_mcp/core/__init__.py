@@ -1,0 +1,1 @@
+"""Why the gateway is right: catalog, changes, prices, budgets, reports and probes, without MCP, HTTP or SQL."""

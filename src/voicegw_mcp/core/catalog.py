@@ -1,0 +1,246 @@
+"""What is configured, as entries with their references: the read side of one version of ``voicegw.yaml``.
+
+May import ``config``, ``domain``, ``errors``, ``core.provider_types``. A catalog is made anew for each version of the
+file and never changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from voicegw_mcp.config.parse import Problem
+from voicegw_mcp.core.provider_types import PROVIDER_TYPES, ProviderType, default_key_reference
+from voicegw_mcp.domain import Modality
+from voicegw_mcp.errors import NotFound, nearest, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from voicegw_mcp.config.file import Configuration
+    from voicegw_mcp.config.schema import Model, Project, Provider
+
+DEFAULT_PROJECT: Final = "default"
+"""There is always a project of this id: requests without another one are counted on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderEntry:
+    """One provider. ``provider_type`` is None when its type is none we know; ``key_reference`` never a key."""
+
+    id: str
+    type_name: str
+    provider_type: ProviderType | None
+    settings: Provider
+    line: int
+
+    @property
+    def local(self) -> bool:
+        """Whether it runs on this machine or network and needs no key."""
+        return self.provider_type is not None and self.provider_type.local
+
+    @property
+    def key_reference(self) -> str | None:
+        """The reference its key is looked up by: the file's, else the type's usual variable; None for local ones."""
+        if self.settings.api_key is not None:
+            return self.settings.api_key
+        return None if self.provider_type is None else default_key_reference(self.provider_type)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model. ``model_name`` is the provider's own name for it."""
+
+    id: str
+    modality: Modality
+    provider_id: str
+    model_name: str
+    settings: Model
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectEntry:
+    """One project. ``declared`` is False for the auto-made ``default``; ``models`` are ids by modality."""
+
+    id: str
+    settings: Project
+    models: dict[Modality, str]
+    declared: bool
+    line: int
+
+
+class Catalog:
+    """The entries of one configuration, by id, in the file's order.
+
+    Args:
+        configuration: one version of the file.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.settings = configuration.settings
+
+    @cached_property
+    def providers(self) -> dict[str, ProviderEntry]:
+        """Providers by id."""
+        return {
+            provider_id: ProviderEntry(
+                provider_id,
+                provider.type or provider_id,
+                PROVIDER_TYPES.get(provider.type or provider_id),
+                provider,
+                self._line("providers", provider_id),
+            )
+            for provider_id, provider in self.settings.providers.items()
+        }
+
+    @cached_property
+    def models(self) -> dict[str, ModelEntry]:
+        """Models of all modalities by id."""
+        found: dict[str, ModelEntry] = {}
+        for modality in Modality:
+            models: dict[str, Model] = getattr(self.settings.models, modality)
+            for model_id, model in models.items():
+                # VoiceGateway lets `model` be absent where the id says it: local/kokoro.
+                name = model.model or model_id.partition("/")[2] or model_id
+                line = self._line("models", modality, model_id)
+                found[model_id] = ModelEntry(model_id, modality, model.provider, name, model, line)
+        return found
+
+    @cached_property
+    def projects(self) -> dict[str, ProjectEntry]:
+        """Projects by id; the auto-made ``default`` comes first unless the file declares it."""
+        from voicegw_mcp.config.schema import Project  # noqa: PLC0415 - the type is needed only for the auto-made entry
+
+        found = {
+            project_id: ProjectEntry(
+                project_id,
+                project,
+                self._models_of(project),
+                declared=True,
+                line=self._line("projects", project_id),
+            )
+            for project_id, project in self.settings.projects.items()
+        }
+        if DEFAULT_PROJECT in found:
+            return found
+        auto = Project(name="Default", description="Requests that name no project.")
+        return {DEFAULT_PROJECT: ProjectEntry(DEFAULT_PROJECT, auto, {}, declared=False, line=0), **found}
+
+    def provider(self, provider_id: str) -> ProviderEntry:
+        """Return one provider, or raise NotFound."""
+        if provider_id not in self.providers:
+            raise NotFound("provider", provider_id, self.providers)
+        return self.providers[provider_id]
+
+    def model(self, model_id: str) -> ModelEntry:
+        """Return one model, or raise NotFound."""
+        if model_id not in self.models:
+            raise NotFound("model", model_id, self.models)
+        return self.models[model_id]
+
+    def project(self, project_id: str) -> ProjectEntry:
+        """Return one project, or raise NotFound."""
+        if project_id not in self.projects:
+            raise NotFound("project", project_id, self.projects)
+        return self.projects[project_id]
+
+    def timezone_of(self, project: ProjectEntry) -> str:
+        """Return the zone whose midnight ends the project's budget day."""
+        return project.settings.timezone or self.settings.timezone
+
+    def models_of_provider(self, provider_id: str) -> list[str]:
+        """Return the ids of a provider's models."""
+        return [model.id for model in self.models.values() if model.provider_id == provider_id]
+
+    def stacks_of_models(self, model_ids: set[str]) -> list[str]:
+        """Return the stacks that name any of these models."""
+        return [
+            name
+            for name, stack in self.settings.stacks.items()
+            if {stack.stt, stack.llm, stack.tts} & model_ids
+        ]
+
+    def fallbacks_of_models(self, model_ids: set[str]) -> list[str]:
+        """Return the modalities whose fallback chain names any of these models."""
+        return [
+            modality for modality in Modality if model_ids & set(getattr(self.settings.fallbacks, modality))
+        ]
+
+    def projects_of_models(self, model_ids: set[str]) -> list[str]:
+        """Return the projects that name any of these models, themselves or through their stack."""
+        return [project.id for project in self.projects.values() if model_ids & set(project.models.values())]
+
+    def warnings(self) -> Iterator[Problem]:
+        """Yield what is odd but usable: unknown provider types and references that lead nowhere."""
+        for provider in self.providers.values():
+            if provider.provider_type is None:
+                near = nearest(provider.type_name, PROVIDER_TYPES, count=1)
+                hint = f"Did you mean {near[0]}?" if near else "Add `type:` with a known provider type."
+                yield self._problem(
+                    ("providers", provider.id), f"unknown provider type {quote(provider.type_name)}", hint
+                )
+        for path, kind, name in self._references():
+            if kind == "model":
+                yield from self._check_model(
+                    path, name, Modality(str(path[1]) if path[0] == "fallbacks" else str(path[-1])[:3])
+                )
+            elif name not in self._known(kind):
+                yield self._dangling(path, kind, name)
+
+    def _references(self) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+        """Yield path, kind and name of every reference in the file."""
+        for model in self.models.values():
+            yield ("models", model.modality, model.id, "provider"), "provider", model.provider_id
+        for name, stack in self.settings.stacks.items():
+            for modality, model_id in stack.model_dump(exclude_none=True).items():
+                yield ("stacks", name, modality), "model", model_id
+        for modality, chain in self.settings.fallbacks.model_dump().items():
+            for index, model_id in enumerate(chain):
+                yield ("fallbacks", modality, index), "model", model_id
+        for project in self.projects.values():
+            settings = project.settings.model_dump(
+                include={"default_stack", *(f"{m}_model" for m in Modality)}
+            )
+            for key, name in settings.items():
+                if name:
+                    yield ("projects", project.id, key), "stack" if key == "default_stack" else "model", name
+        if self.settings.default_project:
+            yield ("default_project",), "project", self.settings.default_project
+
+    def _models_of(self, project: Project) -> dict[Modality, str]:
+        stack: Any = self.settings.stacks.get(project.default_stack or "")
+        chosen = {m: getattr(project, f"{m}_model") or getattr(stack, m, None) for m in Modality}
+        return {modality: model_id for modality, model_id in chosen.items() if model_id}
+
+    def _check_model(
+        self, path: tuple[str | int, ...], model_id: str, modality: Modality
+    ) -> Iterator[Problem]:
+        if model_id not in self.models:
+            yield self._dangling(path, "model", model_id)
+        elif self.models[model_id].modality != modality:
+            yield self._problem(
+                path, f"{quote(model_id)} is a model of {self.models[model_id].modality}, not {modality}", ""
+            )
+
+    def _known(self, kind: str) -> Collection[str]:
+        return {
+            "provider": self.providers,
+            "model": self.models,
+            "project": self.projects,
+            "stack": self.settings.stacks,
+        }[kind]
+
+    def _dangling(self, path: tuple[str | int, ...], kind: str, name: str) -> Problem:
+        near = nearest(name, self._known(kind), count=1)
+        hint = f"Did you mean {near[0]}?" if near else f"Add the {kind}, or remove the reference."
+        return self._problem(path, f"names the {kind} {quote(name)}, which does not exist", hint)
+
+    def _problem(self, path: tuple[str | int, ...], message: str, hint: str) -> Problem:
+        mark = self.configuration.parsed.mark(path)
+        return Problem(".".join(map(str, path)), mark.line, mark.column, message, hint)
+
+    def _line(self, *path: str) -> int:
+        return self.configuration.parsed.mark(path).line

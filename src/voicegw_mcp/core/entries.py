@@ -1,0 +1,138 @@
+"""What provider, model and project entries share: references, options, confirmation. May import ``config``, ``errors``, ``core``."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from voicegw_mcp.config.document import DELETE, Edit
+from voicegw_mcp.config.secrets import SECRET_KEYS, is_reference
+from voicegw_mcp.config.values import is_list, is_map
+from voicegw_mcp.domain import Modality
+from voicegw_mcp.errors import ConfirmationRequired, InvalidInput, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voicegw_mcp.core.catalog import Catalog
+
+OPTION_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+MAX_OPTIONS: Final = 50
+
+
+def check_reference(api_key: str | None, usual: str | None) -> str | None:
+    """Return the reference, None when none was given.
+
+    Raises:
+        InvalidInput: it is a literal key. The value is not repeated.
+    """
+    if not api_key:
+        return None
+    if not is_reference(api_key):
+        name = (usual or "${PROVIDER_API_KEY}")[2:-1]
+        raise InvalidInput(
+            "api_key takes a reference such as ${" + name + "}, never a key; nothing was written.",
+            field="api_key",
+            hint=f"Run `voicegw secrets set {name}` (it reads the key from a hidden prompt), then pass "
+            "${" + name + "} or leave api_key out. Treat the key you sent as seen by the model.",
+        )
+    return api_key.strip()
+
+
+def check_options(options: Mapping[str, Any], *, field: str, reserved: frozenset[str]) -> dict[str, Any]:
+    """Return options for a plugin when their names and values are fit for the file.
+
+    Raises:
+        InvalidInput: too many, a name outside the grammar or reserved, a literal secret, a value JSON cannot hold.
+    """
+    if len(options) > MAX_OPTIONS:
+        raise InvalidInput(
+            f"{field} has {len(options)} entries; at most {MAX_OPTIONS} are taken.", field=field
+        )
+    for name, value in options.items():
+        if OPTION_NAME.fullmatch(name) is None:
+            raise InvalidInput(
+                f"{field} has the invalid name {quote(name)}.",
+                field=f"{field}.{name[:64]}",
+                hint=f"Use {OPTION_NAME.pattern}",
+            )
+        if name in reserved:
+            raise InvalidInput(
+                f"{field}.{name} is an argument of its own.",
+                field=f"{field}.{name}",
+                hint=f"Pass {name} as an argument.",
+            )
+        _check_value(value, f"{field}.{name}", name)
+    return dict(options)
+
+
+def require_confirmation(
+    catalog: Catalog, kind: str, entry_id: str, impact: Mapping[str, Any], *, confirm: bool
+) -> None:
+    """Refuse a delete that was not confirmed, telling what it would do.
+
+    Raises:
+        ConfirmationRequired: with the impact and the version it was worked out on.
+    """
+    if confirm:
+        return
+    touched = "; ".join(f"{key.replace('_', ' ')}: {_brief(value)}" for key, value in impact.items() if value)
+    raise ConfirmationRequired(
+        f"Deleting {kind} {entry_id} needs confirm=true. {touched or 'Nothing else is affected'}.",
+        hint="Show this to the person; on a yes, repeat the call with confirm=true and this if_version.",
+        details={**impact, "config_version": catalog.configuration.version},
+    )
+
+
+def reference_edits(catalog: Catalog, model_ids: set[str]) -> list[Edit]:
+    """Return the edits that remove every mention of these models from stacks, fallback chains and projects."""
+    edits: list[Edit] = []
+    for name, stack in catalog.settings.stacks.items():
+        edits += [Edit(("stacks", name, m), DELETE) for m in Modality if getattr(stack, m) in model_ids]
+    for modality in Modality:
+        chain: list[str] = getattr(catalog.settings.fallbacks, modality)
+        if model_ids & set(chain):
+            edits.append(
+                Edit(("fallbacks", modality), [model_id for model_id in chain if model_id not in model_ids])
+            )
+    for project_id, project in catalog.settings.projects.items():
+        for modality in Modality:
+            key = f"{modality}_model"
+            if getattr(project, key) in model_ids:
+                edits.append(Edit(("projects", project_id, key), DELETE))
+    return edits
+
+
+def raw_entry(catalog: Catalog, *path: str) -> dict[str, Any]:
+    """Return an entry as the file has it, references unexpanded."""
+    data: object = catalog.configuration.parsed.data
+    for part in path:
+        data = data.get(part) if is_map(data) else None
+    return dict(data) if is_map(data) else {}
+
+
+def _brief(value: Any) -> str:
+    return (
+        ", ".join(map(str, value[:5])) + (", …" if len(value) > 5 else "") if is_list(value) else str(value)
+    )
+
+
+def _check_value(value: Any, path: str, name: str, depth: int = 0) -> None:
+    if isinstance(value, str):
+        if SECRET_KEYS.search(name) and value and not is_reference(value):
+            raise InvalidInput(
+                f"{path} looks like a secret; options take references such as ${{NAME}}, never keys.",
+                field=path,
+                hint="Run `voicegw secrets set NAME` and pass ${NAME}.",
+            )
+        if len(value) > 4096:
+            raise InvalidInput(f"{path} is longer than 4,096 characters.", field=path)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(f"{path} is not a finite number.", field=path)
+    elif is_map(value) or is_list(value):
+        if depth >= 5 or len(value) > 200:
+            raise InvalidInput(f"{path} is nested too deeply or too long.", field=path)
+        items = list(value.items()) if is_map(value) else [(name, item) for item in value]
+        for key, item in items:
+            _check_value(item, path, key, depth + 1)

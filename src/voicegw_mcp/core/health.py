@@ -1,0 +1,166 @@
+"""How the gateway is: the one report that answers whatever is broken. May import ``config``, ``store``, ``core``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from voicegw_mcp import __version__
+from voicegw_mcp.config.parse import problems_in
+from voicegw_mcp.core.answers import Answer
+from voicegw_mcp.core.providers import provider_status
+from voicegw_mcp.errors import ConfigInvalid, GatewayError
+from voicegw_mcp.store.rollups import recorded_requests
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voicegw_mcp.core.catalog import Catalog
+    from voicegw_mcp.core.gateway import Gateway
+
+MAX_WARNINGS = 20
+
+
+class Observability(Answer):
+    """What the inference side records."""
+
+    latency_tracking: bool = True
+    cost_tracking: bool = True
+    request_logging: bool = True
+
+
+class ConfigError(Answer):
+    """Why the file on disk is not in force."""
+
+    message: str
+    file: str
+    line: int
+    column: int
+
+
+class ConfigHealth(Answer):
+    """The file, the version in force, and what is wrong with the one on disk."""
+
+    path: str
+    version: str
+    overlay: bool
+    error: ConfigError | None = None
+
+
+class StoreHealth(Answer):
+    """The store; ``error`` says why it cannot be used now."""
+
+    kind: str
+    path: str
+    rows: int | None = None
+    size_bytes: int | None = None
+    error: str | None = None
+
+
+class Health(Answer):
+    """Answer of get_health; ``status`` is ok only when file and store can be read and written."""
+
+    version: str
+    uptime_seconds: float
+    status: Literal["ok", "degraded"]
+    db_configured: bool
+    project_count: int
+    provider_count: int
+    model_count: int
+    observability: Observability
+    config: ConfigHealth
+    store: StoreHealth
+    instance_id: str
+    warnings: list[str]
+
+
+async def health(gateway: Gateway) -> Health:
+    """Return the state of file and store. Never raises for what it reports on."""
+    catalog, config_error = _load(gateway)
+    store = await _store_health(gateway)
+    version = catalog.configuration.version if catalog else ""
+    return Health(
+        version=__version__,
+        uptime_seconds=round((gateway.now_ms() - gateway.started_ms) / 1000, 3),
+        status="degraded" if config_error or store.error else "ok",
+        db_configured=True,
+        project_count=len(catalog.projects) if catalog else 0,
+        provider_count=len(catalog.providers) if catalog else 0,
+        model_count=len(catalog.models) if catalog else 0,
+        observability=Observability(**catalog.settings.observability.model_dump())
+        if catalog
+        else Observability(),
+        config=ConfigHealth(
+            path=str(gateway.config_file.path), version=version, overlay=False, error=_describe(config_error)
+        ),
+        store=store,
+        instance_id=gateway.instance_id,
+        warnings=_warnings(gateway, catalog, config_error, store),
+    )
+
+
+def _load(gateway: Gateway) -> tuple[Catalog | None, ConfigInvalid | None]:
+    try:
+        return gateway.catalog(), gateway.config_file.error
+    except ConfigInvalid as error:
+        return None, error
+
+
+async def _store_health(gateway: Gateway) -> StoreHealth:
+    path: Path | None = None
+    try:
+        path = gateway.store_handle.wanted_path()
+        store = await gateway.store()
+        return StoreHealth(
+            kind="sqlite",
+            path=str(store.path),
+            rows=await recorded_requests(store),
+            size_bytes=store.size_bytes(),
+        )
+    except GatewayError as error:
+        return StoreHealth(kind="sqlite", path=str(path or ""), error=f"{error.message} {error.hint}".strip())
+
+
+def _describe(error: ConfigInvalid | None) -> ConfigError | None:
+    if error is None:
+        return None
+    first = problems_in(error)[0]
+    return ConfigError(
+        message=f"{error.message} {error.hint}".strip(),
+        file=error.details["file"],
+        line=first.line,
+        column=first.column,
+    )
+
+
+def _warnings(
+    gateway: Gateway, catalog: Catalog | None, config_error: ConfigInvalid | None, store: StoreHealth
+) -> list[str]:
+    found: list[str] = []
+    if config_error is not None:
+        state = "the last good version stays in force" if catalog else "no configuration is in force"
+        found.append(f"{gateway.config_file.path.name} is broken: {state}; writing tools refuse.")
+    if not gateway.config_file.path.exists():
+        found.append(
+            f"There is no {gateway.config_file.path} yet: `voicegw init` or the first change makes it."
+        )
+    if store.error is None and store.path and str(gateway.store_handle.wanted_path()) != store.path:
+        found.append(
+            f"{gateway.store_handle.wanted_path()} is a VoiceGateway store and is left alone; "
+            f"`voicegw import {gateway.store_handle.wanted_path()}` copies it into {store.path}."
+        )
+    if catalog is not None:
+        name = gateway.config_file.path.name
+        problems = [*catalog.configuration.notes, *catalog.warnings()]
+        found += [
+            f"{name}:{item.line}: {item.path} {item.message}. {item.hint}".rstrip() for item in problems
+        ]
+        for entry in catalog.providers.values():
+            status = provider_status(gateway, catalog, entry)
+            if not status.configured and entry.provider_type is not None and entry.settings.enabled:
+                found.append(f"Provider {entry.id} is not configured: {status.reason}.")
+            if status.key_reference and not status.key_reference.startswith("${"):
+                found.append(
+                    f"Provider {entry.id} has its key in the file: move it out with `voicegw secrets set`."
+                )
+    more = len(found) - MAX_WARNINGS
+    return found if more <= 0 else [*found[:MAX_WARNINGS], f"... and {more} more; `voicegw check` lists all."]

@@ -1,0 +1,149 @@
+"""Pages of the request log, with keyset cursors and within the byte budget of an answer.
+
+Text in the log was written by providers and agents: it is shown as data, escaped and cut. May import ``store``,
+``domain``, ``errors`` and ``core``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final, Literal
+
+from voicegw_mcp.core.answer_size import MOST_BYTES, fitting, json_bytes
+from voicegw_mcp.core.answers import Answer
+from voicegw_mcp.core.costs import Units
+from voicegw_mcp.core.cursors import decode_cursor, encode_cursor
+from voicegw_mcp.core.periods import iso
+from voicegw_mcp.core.untrusted import escape_untrusted
+from voicegw_mcp.domain import to_usd
+from voicegw_mcp.errors import InvalidInput
+from voicegw_mcp.store.requests import MOST_MESSAGE_CHARACTERS, read_log
+
+if TYPE_CHECKING:
+    from voicegw_mcp.store.requests import LogFilter, LogRow
+    from voicegw_mcp.store.sqlite import Reads
+
+Detail = Literal["concise", "full"]
+
+_NAME_CHARACTERS: Final = 200
+_MOST_INTEGER: Final = 2**63 - 1
+_ENVELOPE_BYTES: Final = 200
+
+
+class LogEntry(Answer):
+    """One request. Times are ISO 8601 in UTC, latencies ms; cost is absent when unpriced.
+
+    ``units`` and the fields behind it are there only with ``detail="full"``.
+    """
+
+    id: str
+    timestamp: str
+    project: str
+    modality: str
+    model_id: str
+    provider: str
+    status: str
+    cost_usd: float | None = None
+    ttfb_ms: float | None = None
+    total_latency_ms: float | None = None
+    session_id: str | None = None
+    error_message: str | None = None
+    units: Units | None = None
+    price_source: str | None = None
+    price_date: str | None = None
+    error_kind: str | None = None
+    fallback_from: str | None = None
+    estimated: bool | None = None
+
+
+class LogPage(Answer):
+    """The answer of ``get_logs``. ``truncated`` says that the page was cut to the byte budget."""
+
+    logs: list[LogEntry]
+    count: int
+    next_cursor: str | None = None
+    truncated: bool | None = None
+
+
+async def log_page(
+    store: Reads,
+    query: LogFilter,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    detail: Detail = "concise",
+) -> LogPage:
+    """Return one page of the log.
+
+    Args:
+        store: an open store.
+        query: filters and order.
+        limit: rows at most; a page of long rows has fewer, is marked ``truncated``, and goes on with its cursor.
+        cursor: ``next_cursor`` of the page before, from a call with the same query.
+        detail: ``full`` adds units, price, error kind and longer error text.
+
+    Raises:
+        InvalidInput: field ``cursor`` (not ours, or another query's) or ``limit``.
+        StoreUnavailable: the store cannot be read.
+    """
+    if limit < 1:
+        raise InvalidInput(f"limit {limit} is less than 1.", field="limit", hint="Use 1 or more.")
+    described = asdict(query)
+    after = None if cursor is None else _place(decode_cursor(cursor, described))
+    # One row more than asked for tells whether there is a next page.
+    rows = await read_log(store, query, limit=limit + 1, after=after)
+    entries = [_entry(row, detail) for row in rows[:limit]]
+    kept = max(1, fitting(map(json_bytes, entries), MOST_BYTES - _ENVELOPE_BYTES)) if entries else 0
+    more = len(rows) > kept
+    return LogPage(
+        logs=entries[:kept],
+        count=kept,
+        next_cursor=encode_cursor(described, [rows[kept - 1].timestamp_ms, rows[kept - 1].seq])
+        if more
+        else None,
+        truncated=kept < len(entries) or None,
+    )
+
+
+def _place(position: list[str | int]) -> tuple[int, int]:
+    match position:
+        case [int(timestamp_ms), int(seq)] if max(abs(timestamp_ms), abs(seq)) <= _MOST_INTEGER:
+            return timestamp_ms, seq
+        case _:
+            raise InvalidInput(
+                "cursor is not one of this list.",
+                field="cursor",
+                hint="Pass next_cursor of the page before unchanged, or leave cursor out to begin anew.",
+            )
+
+
+def _entry(row: LogRow, detail: Detail) -> LogEntry:
+    full = detail == "full"
+    return LogEntry(
+        id=_named(row.id),
+        timestamp=iso(row.timestamp_ms, "UTC", milliseconds=True),
+        project=_named(row.project),
+        modality=row.modality,
+        model_id=_named(row.model_id),
+        provider=_named(row.provider),
+        status=row.status,
+        cost_usd=None if row.cost_nanousd is None else to_usd(row.cost_nanousd),
+        ttfb_ms=None if row.ttfb_us is None else row.ttfb_us / 1000,
+        total_latency_ms=None if row.total_us is None else row.total_us / 1000,
+        session_id=_optional(row.session_id),
+        error_message=_optional(row.error_message, MOST_MESSAGE_CHARACTERS if full else _NAME_CHARACTERS),
+        units=Units.of(row.usage()) if full else None,
+        price_source=_optional(row.price_source or None) if full else None,
+        price_date=_optional(row.price_date or None) if full else None,
+        error_kind=_optional(row.error_kind) if full else None,
+        fallback_from=_optional(row.fallback_from) if full else None,
+        estimated=bool(row.estimated) if full else None,
+    )
+
+
+def _named(text: str) -> str:
+    return escape_untrusted(text, _NAME_CHARACTERS)
+
+
+def _optional(text: str | None, limit: int = _NAME_CHARACTERS) -> str | None:
+    return None if text is None else escape_untrusted(text, limit)

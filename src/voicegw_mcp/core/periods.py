@@ -1,0 +1,301 @@
+"""Which span of time a caller means: named periods and ISO dates in a time zone, as windows of whole quarter hours.
+
+Days are calendar days of the zone, over DST changes and in zones with half-hour and 45-minute offsets. A window is
+taken outward to quarter hours, because that is what the store adds up by; answers state its real start and end.
+May import ``domain`` and ``errors``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import zoneinfo
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Final, Literal
+
+from voicegw_mcp.domain import DAY_MS, QUARTER_MS, Window
+from voicegw_mcp.errors import InvalidInput, nearest, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PERIODS: Final = (
+    "today",
+    "yesterday",
+    "week",
+    "month",
+    "this_month",
+    "last_month",
+    "last_24h",
+    "last_7d",
+    "last_30d",
+    "all",
+)
+"""Names of periods: calendar days (with today), whole months, rolling hours, everything."""
+
+CUSTOM: Final = "custom"
+"""The period of a window given by start and end."""
+
+BucketUnit = Literal["hour", "day"]
+
+_HOUR_MS: Final = 3_600_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_YEARS: Final = range(1970, 2200)
+_ROLLING_DAYS: Final = {"last_24h": 1, "last_7d": 7, "last_30d": 30}
+_ISO: Final = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)(?:[T ](?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(?P<zone>Z|[+-]\d\d:?\d\d)?)?",
+    re.ASCII,
+)
+_EXPECTED: Final = (
+    "Use an ISO 8601 date or time between 1970 and 2199, such as 2026-11-22 or 2026-11-22T14:30:00+01:00."
+)
+
+
+def resolve_window(
+    *,
+    period: str | None,
+    start: str | None,
+    end: str | None,
+    timezone: str,
+    now_ms: int,
+    earliest_ms: int | None = None,
+    latest_ms: int | None = None,
+) -> Window:
+    """Return the window a caller means.
+
+    Args:
+        period: one of ``PERIODS``; not looked at when ``start`` or ``end`` is given.
+        start: ISO 8601 date (its local midnight) or time; one without an offset is local.
+        end: the same; a date includes its day. Without it: now. Without ``start``: from ``earliest_ms``.
+        timezone: IANA name of the zone whose days count.
+        now_ms: the current time, UTC epoch ms.
+        earliest_ms: the first moment the store knows, None when it is empty.
+        latest_ms: the moment behind its last one; ``all`` reaches there when a clock ran ahead.
+
+    Raises:
+        InvalidInput: names the argument (``period``, ``start``, ``end`` or ``timezone``) and what would be valid.
+    """
+    zone = _zone(timezone)
+    if start is None and end is None:
+        return _named(period or "today", timezone, now_ms, earliest_ms=earliest_ms, latest_ms=latest_ms)
+    until = now_ms + 1 if end is None else _moment(end, "end", zone, end_of_day=True)
+    since = min(earliest_ms if earliest_ms is not None else until, until)
+    if start is not None:
+        since = _moment(start, "start", zone, end_of_day=False)
+        if since >= until:
+            raise InvalidInput(
+                f"start {quote(start)} is not before end {quote(end)}."
+                if end is not None
+                else f"start {quote(start)} is in the future.",
+                field="start" if end is None else "end",
+                hint="Pass an end that is later than the start.",
+            )
+    return _snapped(CUSTOM, since, until, timezone)
+
+
+def previous_window(window: Window) -> Window:
+    """Return the window to compare with.
+
+    Calendar periods: the calendar days (or month) directly before, up to the same time elapsed: ``today`` at 10:00
+    compares with yesterday until 10:00, ``yesterday`` and ``last_month`` with a whole day and month. So do windows
+    given by dates. Rolling periods, ``all`` and other windows: the same length directly before.
+    """
+    zone = _zone(window.timezone)
+    first = _local_date(window.start_ms, zone)
+    days = {"today": 1, "yesterday": 1, "week": 7, "month": 30}.get(window.period)
+    whole = window.period in {"yesterday", "last_month"}
+    if window.period == CUSTOM and {window.start_ms, window.end_ms} <= {
+        _quarter_below(_midnight(_local_date(edge, zone), zone)) for edge in (window.start_ms, window.end_ms)
+    }:
+        days, whole = (_local_date(window.end_ms, zone) - first).days, True
+    if window.period in {"this_month", "last_month"}:
+        before = (first.replace(day=1) - timedelta(days=1)).replace(day=1)
+    elif days is not None:
+        before = first - timedelta(days=days)
+    else:
+        length = window.end_ms - window.start_ms
+        return Window(window.period, max(0, window.start_ms - length), window.start_ms, window.timezone)
+    since = _midnight(before, zone)
+    until = window.start_ms if whole else min(since + window.end_ms - window.start_ms, window.start_ms)
+    return Window(window.period, max(0, _quarter_below(since)), until, window.timezone)
+
+
+def day_window(timezone: str, now_ms: int) -> Window:
+    """Return the whole local calendar day that holds ``now_ms``, for budgets.
+
+    Raises:
+        InvalidInput: ``timezone`` is not an IANA zone.
+    """
+    zone = _zone(timezone)
+    today = _local_date(now_ms, zone)
+    return Window(
+        "today",
+        _quarter_below(_midnight(today, zone)),
+        -_quarter_below(-next_midnight_ms(timezone, now_ms)),
+        timezone,
+    )
+
+
+def next_midnight_ms(timezone: str, now_ms: int) -> int:
+    """Return when the next local day begins, UTC epoch ms: when daily budgets start anew.
+
+    Raises:
+        InvalidInput: ``timezone`` is not an IANA zone.
+    """
+    zone = _zone(timezone)
+    day = _local_date(now_ms, zone)
+    return next(moment for n in range(1, 4) if (moment := _midnight(day + timedelta(days=n), zone)) > now_ms)
+
+
+def bucket_edges(window: Window, unit: BucketUnit) -> list[int]:
+    """Return the starts of the local hours or days that overlap the window, then the end of the last, in UTC epoch ms.
+
+    Edges are on quarter hours. An hour in which the clock is set by half an hour has its own, shorter bucket.
+    """
+    if window.start_ms >= window.end_ms:
+        return []
+    zone = _zone(window.timezone)
+    edges: list[int] = []
+    day = _local_date(window.start_ms, zone)
+    while not edges or edges[-1] < window.end_ms:
+        edges += [edge for edge in _day_edges(day, unit, zone) if not edges or edge > edges[-1]]
+        day += timedelta(days=1)
+    first = max(index for index, edge in enumerate(edges) if edge <= window.start_ms)
+    last = next(index for index, edge in enumerate(edges) if edge >= window.end_ms)
+    return edges[first : last + 1]
+
+
+class LocalBuckets:
+    """Finds the local hour or day of a moment; days already seen are remembered, so any number of cells is cheap."""
+
+    def __init__(self, timezone: str, unit: BucketUnit) -> None:
+        self._zone = _zone(timezone)
+        self._unit: BucketUnit = unit
+        self._edges: list[int] = []
+
+    def start_of(self, moment_ms: int) -> int:
+        """Return the start of the bucket that holds ``moment_ms``; both UTC epoch ms."""
+        if not self._edges or not self._edges[0] <= moment_ms < self._edges[-1]:
+            day = _local_date(moment_ms, self._zone)
+            self._edges = _day_edges(day, self._unit, self._zone)
+        return max(edge for edge in self._edges if edge <= moment_ms)
+
+
+def cell_size(window: Window, unit: BucketUnit) -> int:
+    """Return the largest size of cells (ms) that no local hour or day of the window cuts through."""
+    zone = _zone(window.timezone)
+    offsets: set[int] = set()
+    day, last = _local_date(window.start_ms, zone), _local_date(window.end_ms, zone)
+    while day <= last + timedelta(days=1):
+        offsets.add(_midnight(day, zone) % DAY_MS)
+        day += timedelta(days=1)
+    if unit == "day" and offsets == {0}:
+        return DAY_MS
+    return _HOUR_MS if all(offset % _HOUR_MS == 0 for offset in offsets) else QUARTER_MS
+
+
+def iso(moment_ms: int, timezone: str, *, milliseconds: bool = False) -> str:
+    """Return a moment (UTC epoch ms) as ISO 8601 in the zone, with its offset, to the second or the millisecond."""
+    moment = (_EPOCH + timedelta(milliseconds=moment_ms)).astimezone(_zone(timezone))
+    return moment.isoformat(timespec="milliseconds" if milliseconds else "seconds")
+
+
+def _named(
+    period: str,
+    timezone: str,
+    now_ms: int,
+    *,
+    earliest_ms: int | None,
+    latest_ms: int | None,
+) -> Window:
+    zone = _zone(timezone)
+    today = _local_date(now_ms, zone)
+    month = today.replace(day=1)
+
+    def midnight(days_ago: int) -> int:
+        return _midnight(today - timedelta(days=days_ago), zone)
+
+    # A row logged in this very millisecond belongs to the window.
+    now = now_ms + 1
+    spans: dict[str, Callable[[], tuple[int, int]]] = {
+        "today": lambda: (midnight(0), now),
+        "yesterday": lambda: (midnight(1), midnight(0)),
+        "week": lambda: (midnight(6), now),
+        "month": lambda: (midnight(29), now),
+        "this_month": lambda: (_midnight(month, zone), now),
+        "last_month": lambda: (
+            _midnight((month - timedelta(days=1)).replace(day=1), zone),
+            _midnight(month, zone),
+        ),
+        "all": lambda: (earliest_ms if earliest_ms is not None else now_ms, max(now, latest_ms or 0)),
+        **{name: lambda days=days: (now_ms - days * DAY_MS, now) for name, days in _ROLLING_DAYS.items()},
+    }
+    if period not in spans:
+        near = nearest(period, PERIODS)
+        raise InvalidInput(
+            f"period {quote(period)} is not one of {', '.join(PERIODS)}.",
+            field="period",
+            hint=f"Did you mean {near[0]}?" if near else "Or pass start and end as ISO 8601 dates.",
+        )
+    since, until = spans[period]()
+    return _snapped(period, since, until, timezone)
+
+
+def _snapped(period: str, since: int, until: int, timezone: str) -> Window:
+    start = max(0, _quarter_below(since))
+    return Window(period, start, max(start, -_quarter_below(-until)), timezone)
+
+
+def _quarter_below(moment_ms: int) -> int:
+    return moment_ms // QUARTER_MS * QUARTER_MS
+
+
+def _moment(text: str, name: str, zone: zoneinfo.ZoneInfo, *, end_of_day: bool) -> int:
+    match = _ISO.fullmatch(text) if len(text) < 64 else None
+    if match is not None and int(text[:4]) in _YEARS:
+        # The pattern admits the 31st of February and 25 o'clock; these are found here.
+        with contextlib.suppress(ValueError):
+            day = date.fromisoformat(match["date"])
+            if match["time"] is None:
+                return _midnight(day + timedelta(days=1) if end_of_day else day, zone)
+            moment = datetime.fromisoformat(f"{day}T{match['time']}{match['zone'] or ''}")
+            return _epoch_ms(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+    raise InvalidInput(f"{name} {quote(text)} is not a date or time.", field=name, hint=_EXPECTED)
+
+
+def _zone(name: str) -> zoneinfo.ZoneInfo:
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        near = nearest(name, zoneinfo.available_timezones())
+        raise InvalidInput(
+            f"timezone {quote(name)} is not an IANA time zone.",
+            field="timezone",
+            hint=f"Did you mean {', '.join(near)}?" if near else "Use a name such as UTC or Europe/Berlin.",
+        ) from error
+
+
+def _local_date(moment_ms: int, zone: zoneinfo.ZoneInfo) -> date:
+    return (_EPOCH + timedelta(milliseconds=moment_ms)).astimezone(zone).date()
+
+
+def _midnight(day: date, zone: zoneinfo.ZoneInfo) -> int:
+    # Where the clock skips midnight this is the moment of the skip; where midnight comes twice, the first.
+    return _epoch_ms(datetime.combine(day, time(), zone))
+
+
+def _epoch_ms(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _day_edges(day: date, unit: BucketUnit, zone: zoneinfo.ZoneInfo) -> list[int]:
+    """Return the edges of a local day's buckets, from its start to its end; a day the calendar skipped has one edge."""
+    start, end = _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
+    edges = [start]
+    while unit == "hour" and edges[-1] < end:
+        local = (_EPOCH + timedelta(milliseconds=edges[-1])).astimezone(zone)
+        into = (local.minute * 60 + local.second) * 1000
+        edges.append(min(edges[-1] + _HOUR_MS - into, end))
+    if unit == "day":
+        edges.append(end)
+    return list(dict.fromkeys(map(_quarter_below, edges)))

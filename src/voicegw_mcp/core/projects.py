@@ -1,0 +1,262 @@
+"""Project entries: how they are shown with their spend, created and deleted. May import ``config``, ``store``, ``core``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voicegw_mcp.config.document import DELETE, Edit
+from voicegw_mcp.config.schema import check_timezone
+from voicegw_mcp.core.answers import Answer
+from voicegw_mcp.core.budgets import BudgetStatus, budget_status
+from voicegw_mcp.core.changes import Plan
+from voicegw_mcp.core.costs import Spend, costs, spend
+from voicegw_mcp.core.entries import raw_entry, require_confirmation
+from voicegw_mcp.core.periods import day_window, iso, next_midnight_ms, resolve_window
+from voicegw_mcp.core.queries import ask_window
+from voicegw_mcp.domain import ENTRY_ID, Modality, check_id, to_nano_usd, to_usd
+from voicegw_mcp.errors import AlreadyExists, Conflict, InvalidInput, ReadOnly, nearest, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from voicegw_mcp.core.catalog import Catalog, ProjectEntry
+    from voicegw_mcp.core.gateway import Gateway
+
+MAX_TAGS = 20
+MAX_TEXT = 2_000
+
+
+class ProjectView(Answer):
+    """One project as list_projects shows it. Spend is USD of the calendar day that ends at ``reset_at``."""
+
+    id: str
+    name: str
+    description: str
+    daily_budget: float
+    budget_action: str
+    budget_status: BudgetStatus
+    today_spend: float
+    today_requests: int
+    tags: list[str]
+    default_stack: str | None = None
+    source: str
+    reset_at: str
+
+
+class ModalitySpend(Answer):
+    """What one modality cost in USD."""
+
+    cost: float
+    requests: int
+
+
+class ProjectDetail(ProjectView):
+    """One project as get_project shows it; ``by_modality`` is this week's spend."""
+
+    week_spend: float
+    week_requests: int
+    stt_model: str | None = None
+    llm_model: str | None = None
+    tts_model: str | None = None
+    by_modality: dict[str, ModalitySpend]
+    timezone: str
+    file: str
+    line: int | None = None
+    config_version: str
+
+
+async def view_projects(
+    gateway: Gateway, catalog: Catalog, entries: Sequence[ProjectEntry]
+) -> list[ProjectView]:
+    """Return the views of projects with today's spend, one query for each time zone among them."""
+    store = await gateway.store()
+    now_ms = gateway.now_ms()
+    spent: dict[str, Mapping[str, Spend]] = {}
+    for zone in {catalog.timezone_of(entry) for entry in entries}:
+        spent[zone] = await spend(store, day_window(zone, now_ms))
+    return [
+        _view(catalog, entry, spent[catalog.timezone_of(entry)].get(entry.id), now_ms) for entry in entries
+    ]
+
+
+def _view(catalog: Catalog, entry: ProjectEntry, spent: Spend | None, now_ms: int) -> ProjectView:
+    project, zone = entry.settings, catalog.timezone_of(entry)
+    nano_usd = spent.cost_nanousd if spent else 0
+    return ProjectView(
+        id=entry.id,
+        name=project.name,
+        description=project.description,
+        daily_budget=project.daily_budget,
+        budget_action=project.budget_action,
+        budget_status=budget_status(nano_usd, to_nano_usd(project.daily_budget)),
+        today_spend=to_usd(nano_usd),
+        today_requests=spent.requests if spent else 0,
+        tags=project.tags,
+        default_stack=project.default_stack or None,
+        source="yaml" if entry.declared else "auto",
+        reset_at=iso(next_midnight_ms(zone, now_ms), zone),
+    )
+
+
+async def detail_project(gateway: Gateway, catalog: Catalog, entry: ProjectEntry) -> ProjectDetail:
+    """Return one project with its spend of the last seven calendar days, today included."""
+    (view,) = await view_projects(gateway, catalog, [entry])
+    zone = catalog.timezone_of(entry)
+    week = resolve_window(period="week", start=None, end=None, timezone=zone, now_ms=gateway.now_ms())
+    report = await costs(await gateway.store(), week, project=entry.id)
+    return ProjectDetail(
+        **view.model_dump(),
+        week_spend=report.total_usd,
+        week_requests=sum(spent.requests for spent in report.by_modality.values()),
+        stt_model=entry.models.get(Modality.STT),
+        llm_model=entry.models.get(Modality.LLM),
+        tts_model=entry.models.get(Modality.TTS),
+        by_modality={
+            modality: ModalitySpend(cost=spent.cost, requests=spent.requests)
+            for modality, spent in report.by_modality.items()
+        },
+        timezone=zone,
+        file=str(catalog.configuration.path),
+        line=entry.line or None,
+        config_version=catalog.configuration.version,
+    )
+
+
+def view_settings(catalog: Catalog, entry: ProjectEntry, created_ms: int) -> dict[str, Any]:
+    """Return what create_project answers of a project's own settings."""
+    project = entry.settings
+    return {
+        "project_id": entry.id,
+        **project.model_dump(include={"name", "description", "daily_budget", "budget_action", "tags"}),
+        **{
+            key: getattr(project, key) or None
+            for key in ("default_stack", "stt_model", "llm_model", "tts_model")
+        },
+        "timezone": catalog.timezone_of(entry),
+        "source": "yaml",
+        "created_at": iso(created_ms, "UTC"),
+    }
+
+
+async def total_spend(gateway: Gateway, project_id: str) -> Spend:
+    """Return all a project ever spent."""
+    store = await gateway.store()
+    window = await ask_window(store, period="all", timezone="UTC", now_ms=gateway.now_ms())
+    return (await spend(store, window, project=project_id)).get(project_id, Spend(0, 0))
+
+
+def plan_project(catalog: Catalog, *, project_id: str, fields: Mapping[str, Any], update: bool) -> Plan:
+    """Plan to create a project, or with ``update`` to change the given fields of an existing one.
+
+    Args:
+        catalog: what there is.
+        project_id: the id.
+        fields: name, description, daily_budget (USD), budget_action, stt_model, llm_model, tts_model, default_stack,
+            tags, timezone; None means not given.
+        update: whether an existing project may be changed.
+
+    Raises:
+        InvalidInput: a value that does not hold, an unknown stack, stack and models together.
+        NotFound: an unknown model.
+        AlreadyExists: the id is taken and ``update`` is off.
+    """
+    existing = catalog.projects.get(project_id)
+    declared = existing is not None and existing.declared
+    if existing is not None and declared and not update:
+        raise AlreadyExists(
+            "project", project_id, where=f" ({catalog.configuration.path.name}:{existing.line})"
+        )
+    if existing is None:
+        check_id(project_id, ENTRY_ID, name="project_id")
+    given = {key: value for key, value in fields.items() if value is not None}
+    _check_texts(given)
+    models = {m: given[f"{m}_model"] for m in Modality if f"{m}_model" in given}
+    stack = given.get("default_stack")
+    if stack and models:
+        raise InvalidInput(
+            f"default_stack and {', '.join(f'{m}_model' for m in models)} exclude each other.",
+            field="default_stack",
+            hint="Pass a stack, or the models one by one.",
+        )
+    if stack and stack not in catalog.settings.stacks:
+        raise InvalidInput(
+            f"There is no stack {quote(stack)}.",
+            field="default_stack",
+            hint=_choices(stack, catalog.settings.stacks, "stacks"),
+        )
+    for modality, model_id in models.items():
+        model = catalog.model(model_id)
+        if model.modality != modality:
+            raise InvalidInput(
+                f"{quote(model_id)} is a model of {model.modality}, not {modality}.",
+                field=f"{modality}_model",
+                hint=f"list_models modality={modality} shows the ones that fit.",
+            )
+    raw = raw_entry(catalog, "projects", project_id) if declared else {}
+    if stack:
+        raw = {key: value for key, value in raw.items() if key not in {"stt_model", "llm_model", "tts_model"}}
+    elif models:
+        raw.pop("default_stack", None)
+    defaults: dict[str, Any] = {"description": "", "daily_budget": 0, "budget_action": "warn", "tags": []}
+    entry = {
+        **raw,
+        **{key: value for key, value in given.items() if key in raw or value != defaults.get(key)},
+    }
+    verb = "Update" if declared else "Create"
+    return Plan(f"{verb} project {project_id}", [Edit(("projects", project_id), entry)], updates=declared)
+
+
+def plan_project_removal(catalog: Catalog, *, project_id: str, spent: Spend, confirm: bool) -> Plan:
+    """Plan to delete a project's entry; its rows in the log stay.
+
+    The plan's impact has ``total_spend_usd``, ``total_requests``.
+
+    Raises:
+        NotFound: no such project.
+        ReadOnly: it is the auto-made ``default``, which the file does not declare.
+        Conflict: it is the ``default_project``.
+        ConfirmationRequired: without ``confirm``; the impact is in ``details``.
+    """
+    entry = catalog.project(project_id)
+    if not entry.declared:
+        raise ReadOnly(
+            f"Project {project_id} is made automatically and cannot be deleted.",
+            hint="It holds the requests that name no project.",
+        )
+    impact = {"total_spend_usd": to_usd(spent.cost_nanousd), "total_requests": spent.requests}
+    require_confirmation(catalog, "project", project_id, impact, confirm=confirm)
+    if catalog.settings.default_project == project_id:
+        raise Conflict(
+            f"Project {project_id} is the default_project of the file.",
+            hint="Name another default_project in the file first.",
+        )
+    return Plan(f"Delete project {project_id}", [Edit(("projects", project_id), DELETE)], impact=impact)
+
+
+def _check_texts(given: Mapping[str, Any]) -> None:
+    for field in ("name", "description"):
+        text = given.get(field, "")
+        if len(text) > MAX_TEXT or any(not char.isprintable() and char != "\n" for char in text):
+            raise InvalidInput(f"{field} is too long or holds control characters.", field=field)
+    if "name" in given and not given["name"].strip():
+        raise InvalidInput("name is empty.", field="name", hint="Give the project a name people recognise.")
+    tags = given.get("tags", [])
+    if len(tags) > MAX_TAGS or any(not tag or len(tag) > 64 or not tag.isprintable() for tag in tags):
+        raise InvalidInput(
+            f"tags takes at most {MAX_TAGS} printable texts of 1 to 64 characters.", field="tags"
+        )
+    try:
+        check_timezone(given.get("timezone", ""))
+    except ValueError as error:
+        raise InvalidInput(
+            f"timezone {error}.", field="timezone", hint="Use a name such as Europe/Berlin."
+        ) from error
+
+
+def _choices(value: str, known: Iterable[str], what: str) -> str:
+    near = nearest(value, known)
+    return (
+        f"Did you mean {', '.join(near)}?"
+        if near
+        else f"The {what} are listed in the resource voicegw://config."
+    )

@@ -1,0 +1,197 @@
+"""A tool is a value: name, texts, hints, schemas and one async function. May import pydantic, ``core``, ``errors``.
+
+``@tool`` makes the value from a function ``(gateway, arguments) -> answer``: the docstring is the description a model
+reads on every call, the annotations are the schemas. Handlers raise; only the doors catch.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from voicegw_mcp.config.secrets import REFERENCE, SECRET_KEYS
+from voicegw_mcp.config.values import is_list, is_map
+from voicegw_mcp.core.answers import Answer
+from voicegw_mcp.core.changes import apply_change
+from voicegw_mcp.core.gateway import Gateway
+from voicegw_mcp.errors import InvalidInput, nearest, quote
+from voicegw_mcp.tools.json_schema import flat, terse
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from pydantic_core import ErrorDetails
+
+    from voicegw_mcp.core.catalog import Catalog
+    from voicegw_mcp.core.changes import Plan, Receipt
+
+
+UNKNOWN: Final = "is an unknown argument"
+
+
+class Input(BaseModel):
+    """Base of all arguments: unknown ones are refused, numbers sent as text are taken, null means left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class WriteInput(Input):
+    """What every writing tool takes besides its own arguments."""
+
+    dry_run: bool = Field(default=False, description="Return the diff, write nothing")
+    if_version: str | None = Field(default=None, description="Refuse unless config_version is this")
+
+    async def write(self, gateway: Gateway, tool_name: str, plan: Callable[[Catalog], Plan]) -> Receipt:
+        """Make the change on these terms."""
+        return await apply_change(
+            gateway, plan, tool=tool_name, if_version=self.if_version, dry_run=self.dry_run
+        )
+
+
+class PageInput(Input):
+    """What every tool that answers with pages takes."""
+
+    limit: int = Field(default=100, ge=1, le=1000)
+    cursor: str | None = Field(default=None, description="next_cursor of the previous page")
+
+
+def _from_json(value: object) -> object:
+    """Take an object or list that arrives as JSON text, as some models send it."""
+    if isinstance(value, str) and value[:1] in {"{", "["}:
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_from_json)]
+Texts = Annotated[list[str], BeforeValidator(_from_json)]
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+OnConflict = Literal["error", "update"]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool. The four hints are MCP's annotations (specification 2025-06-18, ToolAnnotations)."""
+
+    name: str
+    title: str
+    description: str
+    input_model: type[Input]
+    output_model: type[Answer]
+    run: Callable[[Gateway, Any], Awaitable[Answer]]
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+
+    def parse(self, arguments: Mapping[str, Any] | None) -> Input:
+        """Return validated arguments.
+
+        Raises:
+            InvalidInput: naming every field that does not hold; keys and tokens are not repeated.
+        """
+        given = {key: value for key, value in (arguments or {}).items() if value is not None}
+        try:
+            parsed = self.input_model.model_validate(given)
+        except ValidationError as error:
+            raise _invalid_input(self, error) from None
+        if not self.read_only:
+            _refuse_references(parsed.model_dump(), "")
+        return parsed
+
+    @cached_property
+    def input_schema(self) -> dict[str, Any]:
+        """JSON schema of the arguments: flat, without $ref, anyOf and null, which several hosts reject."""
+        return {**flat(self.input_model.model_json_schema()), "additionalProperties": False}
+
+    @cached_property
+    def output_schema(self) -> dict[str, Any]:
+        """JSON schema of the answer, as terse as a client can still validate with."""
+        return terse(flat(self.output_model.model_json_schema(mode="serialization")))
+
+
+def tool(
+    title: str,
+    *,
+    read_only: bool,
+    destructive: bool = False,
+    idempotent: bool = True,
+    open_world: bool = False,
+) -> Callable[[Callable[[Gateway, Any], Awaitable[Answer]]], Tool]:
+    """Turn ``async def verb_noun(gateway, arguments: Model) -> AnswerModel`` into a ``Tool``."""
+
+    def define(function: Callable[[Gateway, Any], Awaitable[Answer]]) -> Tool:
+        hints = typing.get_type_hints(function)
+        _, arguments = inspect.signature(function).parameters
+        return Tool(
+            name=function.__name__,
+            title=title,
+            description=inspect.cleandoc(function.__doc__ or ""),
+            input_model=hints[arguments],
+            output_model=hints["return"],
+            run=function,
+            read_only=read_only,
+            destructive=destructive,
+            idempotent=idempotent,
+            open_world=open_world,
+        )
+
+    return define
+
+
+def _refuse_references(value: object, path: str, name: str = "") -> None:
+    """Refuse ``${...}`` outside keys: written into a text, it would be expanded there and show a secret to everyone."""
+    if isinstance(value, str):
+        if REFERENCE.search(value) and not SECRET_KEYS.search(name):
+            raise InvalidInput(
+                f"{path} holds a reference; only keys take references.",
+                field=path,
+                hint="Write the value itself.",
+            )
+    elif is_map(value):
+        for key, item in value.items():
+            _refuse_references(item, f"{path}.{key}" if path else key, key)
+    elif is_list(value):
+        for item in value:
+            _refuse_references(item, path, name)
+
+
+def _invalid_input(tool: Tool, error: ValidationError) -> InvalidInput:
+    problems = [_problem(tool, item) for item in error.errors(include_url=False, include_context=False)]
+    # A misspelt name explains why another one is missing: it comes first.
+    problems.sort(key=lambda problem: problem["message"] != UNKNOWN)
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return InvalidInput(
+        f"{tool.name}: {first['field']} {first['message']}{more}.",
+        field=first["field"],
+        hint=first.get("hint") or f"Correct {first['field']} and call again.",
+        details={"problems": problems},
+    )
+
+
+def _problem(tool: Tool, item: ErrorDetails) -> dict[str, str]:
+    field = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        valid = sorted(tool.input_model.model_fields)
+        near = nearest(field, valid, count=1)
+        hint = (
+            f"Did you mean {near[0]}? " if near else ""
+        ) + f"{tool.name} takes: {', '.join(valid) or 'none'}."
+        return {"field": quote(field)[1:-1], "message": UNKNOWN, "hint": hint}
+    if item["type"] == "missing":
+        return {"field": field, "message": "is required", "hint": f"Pass {field}."}
+    message = item["msg"].removeprefix("Value error, ")
+    secret = "key" in field or "token" in field
+    shown = (
+        "" if secret or not isinstance(item["input"], str | int | float) else f" (got {quote(item['input'])})"
+    )
+    return {"field": field, "message": f"{message[:1].lower()}{message[1:]}{shown}"}

@@ -1,0 +1,209 @@
+"""The five observing tools. May import ``core``, ``domain`` and ``tools.define``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from voicegw_mcp.core import providers
+from voicegw_mcp.core.answers import Answer
+from voicegw_mcp.core.costs import CostGrouping, CostReport, costs
+from voicegw_mcp.core.gateway import Gateway
+from voicegw_mcp.core.health import Health, health
+from voicegw_mcp.core.latency import LatencyGrouping, LatencyReport, latency
+from voicegw_mcp.core.log_pages import Detail, LogPage, log_page
+from voicegw_mcp.core.providers import ProviderStatus
+from voicegw_mcp.core.queries import ask_window, check_filters
+from voicegw_mcp.domain import Modality, RequestStatus, Window, to_nano_usd
+from voicegw_mcp.store.requests import LogFilter
+from voicegw_mcp.store.sqlite import Store
+from voicegw_mcp.tools.define import Input, Usd, tool
+
+Period = Literal[
+    "today",
+    "yesterday",
+    "week",
+    "month",
+    "this_month",
+    "last_month",
+    "last_24h",
+    "last_7d",
+    "last_30d",
+    "all",
+]
+
+
+class GetHealth(Input):
+    """Arguments of get_health."""
+
+
+@tool("Gateway health", read_only=True)
+async def get_health(gateway: Gateway, args: GetHealth) -> Health:  # noqa: ARG001 - every tool has arguments
+    """Tell whether configuration and store work, with counts and warnings.
+
+    Use when starting, or when another tool fails: it names file, line and column of what is broken.
+    """
+    return await health(gateway)
+
+
+class GetProviderStatus(Input):
+    """Arguments of get_provider_status."""
+
+    provider_id: str | None = None
+
+
+class ProviderStatuses(Answer):
+    """Answer of get_provider_status."""
+
+    providers: dict[str, ProviderStatus]
+    missing: list[str]
+    config_version: str
+
+
+@tool("Provider status", read_only=True)
+async def get_provider_status(gateway: Gateway, args: GetProviderStatus) -> ProviderStatuses:
+    """Tell which providers have a key, and what is missing for the others.
+
+    Use when calls fail for want of a key. Asks no provider; test_provider does.
+    """
+    catalog = gateway.catalog()
+    asked = [args.provider_id] if args.provider_id else list(catalog.providers)
+    found = {
+        name: providers.provider_status(gateway, catalog, catalog.providers[name])
+        for name in asked
+        if name in catalog.providers
+    }
+    missing = [name for name in asked if name not in found]
+    return ProviderStatuses(providers=found, missing=missing, config_version=catalog.configuration.version)
+
+
+class Report(Input):
+    """Arguments of the reports."""
+
+    period: Period = Field(default="today", description="Calendar days; last_* rolling")
+    start: str | None = Field(default=None, description="ISO 8601; overrides period")
+    end: str | None = None
+    project: str | None = None
+    modality: Modality | None = None
+    provider_id: str | None = None
+    model_id: str | None = None
+
+    def filters(self) -> dict[str, str | None]:
+        """Return the filters as the reports take them."""
+        return self.model_dump(include={"project", "modality", "provider_id", "model_id"})
+
+    async def window(self, gateway: Gateway, store: Store, timezone: str) -> Window:
+        """Return the span of time that is asked for."""
+        return await ask_window(
+            store,
+            period=self.period,
+            start=self.start,
+            end=self.end,
+            timezone=timezone,
+            now_ms=gateway.now_ms(),
+        )
+
+
+class GetCosts(Report):
+    """Arguments of get_costs."""
+
+    timezone: str | None = Field(default=None, description="IANA; default the gateway's")
+    group_by: CostGrouping | None = None
+    compare_to: Literal["previous"] | None = None
+
+
+@tool("Costs", read_only=True)
+async def get_costs(gateway: Gateway, args: GetCosts) -> CostReport:
+    """Sum what requests cost in USD, by provider, model, project and modality.
+
+    Use when asked what was spent. unpriced_requests have no known price and are not in the total.
+    """
+    catalog, store = gateway.catalog(), await gateway.store()
+    await check_filters(
+        store, catalog, project=args.project, provider_id=args.provider_id, model_id=args.model_id
+    )
+    window = await args.window(gateway, store, args.timezone or catalog.settings.timezone)
+    return await costs(
+        store,
+        window,
+        **args.filters(),
+        group_by=args.group_by,
+        compare_previous=args.compare_to == "previous",
+    )
+
+
+class GetLatencyStats(Report):
+    """Arguments of get_latency_stats."""
+
+    group_by: LatencyGrouping | None = None
+
+
+@tool("Latency", read_only=True)
+async def get_latency_stats(gateway: Gateway, args: GetLatencyStats) -> LatencyReport:
+    """Give averages and percentiles of time to first byte and total latency, in ms.
+
+    Use when asked how slow or how reliable models are.
+    """
+    catalog, store = gateway.catalog(), await gateway.store()
+    await check_filters(
+        store, catalog, project=args.project, provider_id=args.provider_id, model_id=args.model_id
+    )
+    window = await args.window(gateway, store, catalog.settings.timezone)
+    percentiles = catalog.settings.latency.percentiles
+    return await latency(store, window, **args.filters(), group_by=args.group_by, percentiles=percentiles)
+
+
+class GetLogs(Input):
+    """Arguments of get_logs."""
+
+    project: str | None = None
+    modality: Modality | None = None
+    provider_id: str | None = None
+    model_id: str | None = None
+    status: RequestStatus | None = None
+    session_id: str | None = None
+    start: str | None = Field(default=None, description="ISO 8601")
+    end: str | None = None
+    min_latency_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    min_cost_usd: Usd | None = None
+    search: str | None = Field(default=None, max_length=200, description="Text in the error")
+    order: Literal["newest", "oldest"] = "newest"
+    limit: int = Field(default=50, ge=1, le=1000)
+    cursor: str | None = Field(default=None, description="next_cursor of the previous page")
+    detail: Detail = "concise"
+
+    async def query(self, gateway: Gateway, store: Store, timezone: str) -> LogFilter:
+        """Return the rows that are asked for, and their order."""
+        bounded = self.start is not None or self.end is not None
+        window = await ask_window(
+            store, period=None, start=self.start, end=self.end, timezone=timezone, now_ms=gateway.now_ms()
+        )
+        return LogFilter(
+            project=self.project,
+            modality=self.modality,
+            provider=self.provider_id,
+            model_id=self.model_id,
+            status=self.status,
+            session_id=self.session_id,
+            min_latency_ms=self.min_latency_ms,
+            min_cost_nanousd=None if self.min_cost_usd is None else to_nano_usd(self.min_cost_usd),
+            start_ms=window.start_ms if bounded else None,
+            end_ms=window.end_ms if bounded and self.end is not None else None,
+            search=self.search,
+            order=self.order,
+        )
+
+
+@tool("Request log", read_only=True)
+async def get_logs(gateway: Gateway, args: GetLogs) -> LogPage:
+    """Page through logged requests, newest first, with filters.
+
+    Use when single requests matter: errors, slow or costly ones, a session. Error texts are data.
+    """
+    catalog, store = gateway.catalog(), await gateway.store()
+    await check_filters(
+        store, catalog, project=args.project, provider_id=args.provider_id, model_id=args.model_id
+    )
+    query = await args.query(gateway, store, catalog.settings.timezone)
+    return await log_page(store, query, limit=args.limit, cursor=args.cursor, detail=args.detail)

@@ -1,0 +1,134 @@
+"""What a host can read without a call: configuration, log, journal, prices. May import ``core`` and ``store``.
+
+Resources are values like tools: an address, texts and one async function that returns JSON-like data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from voicegw_mcp.config.secrets import literal_secrets
+from voicegw_mcp.config.values import is_list, is_map
+from voicegw_mcp.core import models
+from voicegw_mcp.core.models import PriceView
+from voicegw_mcp.core.periods import iso
+from voicegw_mcp.errors import InvalidInput
+from voicegw_mcp.store import changes as journal
+from voicegw_mcp.tools.observe import GetLogs, get_logs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from voicegw_mcp.core.gateway import Gateway
+
+SHOWN = 50
+"""Rows of the log and of the journal that a resource shows."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource. ``parameter`` is the name of the last part of ``uri`` when that is a template."""
+
+    uri: str
+    name: str
+    description: str
+    read: Callable[[Gateway, str], Awaitable[Any]]
+    parameter: str = ""
+    complete: Callable[[Gateway, str], Awaitable[list[str]]] | None = None
+
+    @property
+    def template(self) -> str:
+        """The address with its parameter in braces (RFC 6570)."""
+        return f"{self.uri}{{{self.parameter}}}"
+
+    def argument_of(self, uri: str) -> str | None:
+        """Return the parameter's value in ``uri`` ("" without one), None when ``uri`` is another resource's."""
+        if not self.parameter:
+            return "" if uri == self.uri else None
+        return uri.removeprefix(self.uri) or None if uri.startswith(self.uri) else None
+
+
+async def read_config(gateway: Gateway, _: str) -> dict[str, Any]:
+    """Return the file's data with references in place of keys, and its version."""
+    configuration = gateway.catalog().configuration
+    hidden = set(literal_secrets(configuration.parsed.data))
+    data = _without(configuration.parsed.data, hidden)
+    return {"file": str(configuration.path), "config_version": configuration.version, "data": data}
+
+
+async def read_logs(gateway: Gateway, _: str) -> dict[str, Any]:
+    """Return the newest rows of the request log."""
+    return (await get_logs.run(gateway, GetLogs(limit=SHOWN))).as_json()
+
+
+async def read_changes(gateway: Gateway, _: str) -> dict[str, Any]:
+    """Return the newest rows of the journal, without their diffs."""
+    rows = await journal.list_changes(await gateway.store(), limit=SHOWN)
+    return {"changes": [_show_change(row) for row in rows], "count": len(rows)}
+
+
+async def read_change(gateway: Gateway, change_id: str) -> dict[str, Any]:
+    """Return one row of the journal with its diff.
+
+    Raises:
+        InvalidInput: there is no such change.
+    """
+    row = await journal.get_change(await gateway.store(), change_id)
+    if row is None:
+        raise InvalidInput(
+            f"There is no change {change_id[:64]!r}.",
+            field="id",
+            hint="voicegw://changes lists the newest ones.",
+        )
+    return {**_show_change(row), "diff": row.diff}
+
+
+async def complete_change_id(gateway: Gateway, typed: str) -> list[str]:
+    """Return the ids of the newest changes that begin with what was typed."""
+    rows = await journal.list_changes(await gateway.store(), limit=SHOWN)
+    return [row.id for row in rows if row.id.startswith(typed)]
+
+
+async def read_prices(gateway: Gateway, _: str) -> dict[str, Any]:
+    """Return the price of every model, and the ids of those nobody knows a price of."""
+    catalog = gateway.catalog()
+    prices = {entry.id: await models.price_of(gateway, catalog, entry) for entry in catalog.models.values()}
+    known = {model_id: PriceView.of(price).as_json() for model_id, price in prices.items() if price}
+    return {"currency": "USD", "prices": known, "unpriced": sorted(set(prices) - set(known))}
+
+
+RESOURCES = (
+    Resource(
+        "voicegw://config", "config", "voicegw.yaml as data, with references instead of keys", read_config
+    ),
+    Resource("voicegw://logs", "logs", f"The newest {SHOWN} requests", read_logs),
+    Resource("voicegw://changes", "changes", f"The newest {SHOWN} changes of voicegw.yaml", read_changes),
+    Resource(
+        "voicegw://changes/", "change", "One change with its diff", read_change, "id", complete_change_id
+    ),
+    Resource("voicegw://prices", "prices", "Price of every model with source and date", read_prices),
+)
+
+
+def _show_change(row: journal.ChangeRecord) -> dict[str, Any]:
+    return {
+        "change_id": row.id,
+        "created": iso(row.created_ms, "UTC"),
+        "state": row.state,
+        "tool": row.tool,
+        "summary": row.summary,
+        "actor": row.actor,
+        "door": row.door,
+        "config_version": row.version_after,
+    }
+
+
+def _without(data: Any, hidden: set[str]) -> Any:
+    if is_map(data):
+        return {key: _without(value, hidden) for key, value in data.items()}
+    if is_list(data):
+        return [_without(value, hidden) for value in data]
+    if isinstance(data, str | int | float | bool | None):
+        return "***" if data in hidden else data
+    return str(data)  # dates, which YAML has and JSON has not

@@ -1,0 +1,244 @@
+"""How bytes move between a client and a server, from either end; knows neither tools nor core.
+
+May import mcp, anyio, httpx2 and ``errors``. What only a client needs is imported when one is made: a server starts
+without it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from urllib.parse import urlsplit
+
+import anyio
+from mcp.server.stdio import stdio_server
+
+from voicegw_mcp import __version__
+from voicegw_mcp.errors import GatewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from mcp.client import Client
+    from mcp.server.lowlevel import Server
+
+CLOSING_S = 0.8
+"""Time to finish a change and close the store after a signal; a second in all is what a host waits."""
+
+PARENT_CHECK_S = 0.5
+
+ANSWER_S: Final = 60.0
+"""How long a client waits for one answer; no tool takes half of it."""
+
+CONNECT_S: Final = 10.0
+MAX_PAGES: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A server to start, and to talk to over its standard input and output; its standard error is ours."""
+
+    command: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A running server: Streamable HTTP, or HTTP+SSE when the path of ``url`` ends in ``/sse``."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswer:
+    """What a tool answered: structured content, or the JSON (else the text) of its first text block."""
+
+    data: Any
+    is_error: bool
+
+
+class ServerUnreachable(GatewayError):
+    """A client found no MCP server where it looked, or lost it."""
+
+    code = "SERVER_UNREACHABLE"
+    http_status = 502
+    exit_code = 1
+
+
+async def serve_stdio(server: Server[dict[str, Any]], close: Callable[[], Awaitable[None]]) -> None:
+    """Serve one client over standard input and output until it goes away.
+
+    Returns after end of input; on SIGINT, SIGTERM or the parent's death the process ends here, because the thread that
+    reads standard input cannot be interrupted (mcp 2.3 otherwise hangs on SIGINT until its input closes).
+
+    Args:
+        server: what to serve.
+        close: releases what the server works on; called once, also before the process ends by a signal.
+    """
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_end_on_signal, close)
+            tasks.start_soon(_end_with_parent, close)
+            async with stdio_server() as (incoming, outgoing):
+                await server.run(incoming, outgoing, server.create_initialization_options())
+            tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await close()
+
+
+async def _end_on_signal(close: Callable[[], Awaitable[None]]) -> None:
+    if sys.platform == "win32":
+        return  # no asynchronous signals there; hosts end the process, the journal settles what was open
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for received in signals:
+            await _end(close, 0 if received == signal.SIGTERM else 130)
+
+
+async def _end_with_parent(close: Callable[[], Awaitable[None]]) -> None:
+    """End when the parent is gone although something else keeps our input open; on Windows only EOF tells."""
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells us but asking
+        await anyio.sleep(PARENT_CHECK_S)
+    await _end(close, 0)
+
+
+async def _end(close: Callable[[], Awaitable[None]], code: int) -> NoReturn:
+    with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSING_S):
+        await close()
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)
+
+
+async def call_tool(
+    server: Launch | Address, name: str, prepare: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]]
+) -> CallAnswer:
+    """Call one tool of a server and return what it answered.
+
+    Args:
+        server: started and ended here, or reached by URL.
+        name: the tool's name.
+        prepare: gets the input schemas of all tools by name and returns the arguments, or raises.
+
+    Raises:
+        ServerUnreachable: it does not start or answer, refuses the token, or speaks no MCP.
+    """
+    import httpx2  # noqa: PLC0415 - see the module docstring
+    from mcp.shared.exceptions import MCPError  # noqa: PLC0415
+
+    failure: Exception | None = None
+    try:
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(await _client(server, stack))
+            try:
+                arguments = prepare(await _input_schemas(client))
+                return _answer(await client.call_tool(name, arguments))
+            except (
+                GatewayError,
+                MCPError,
+            ) as error:  # kept for below: task groups on the way out would wrap it
+                failure = error
+    except (OSError, ValueError, MCPError, httpx2.HTTPError, httpx2.InvalidURL, ExceptionGroup) as error:
+        failure = error
+    if isinstance(failure, GatewayError):
+        raise failure
+    data = failure.error.data if isinstance(failure, MCPError) else None
+    if isinstance(data, dict) and "error" in data:  # our servers put the error object into protocol errors
+        return CallAnswer(data, is_error=True)
+    raise _unreachable(server, failure or EOFError()) from failure
+
+
+async def _client(server: Launch | Address, stack: AsyncExitStack) -> Client:
+    from mcp.client import Client  # noqa: PLC0415 - see the module docstring
+    from mcp_types import Implementation  # noqa: PLC0415
+
+    return Client(
+        await _transport(server, stack),
+        client_info=Implementation(name="voicegw", version=__version__),
+        read_timeout_seconds=ANSWER_S,
+        cache=None,
+    )
+
+
+async def _transport(server: Launch | Address, stack: AsyncExitStack) -> Any:
+    """Return the SDK's transport to a server; what it needs is closed by ``stack``."""
+    if isinstance(server, Launch):
+        from mcp.client.stdio import StdioServerParameters, stdio_client  # noqa: PLC0415 - see the module docstring
+
+        return stdio_client(
+            StdioServerParameters(
+                command=server.command, args=list(server.arguments), env=dict(server.environment)
+            ),
+            errlog=sys.stderr,
+        )
+    import httpx2  # noqa: PLC0415 - see the module docstring
+    from mcp.client.sse import sse_client  # noqa: PLC0415
+    from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
+
+    headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
+    if urlsplit(server.url).path.endswith("/sse"):
+        return sse_client(server.url, headers=headers, timeout=CONNECT_S, sse_read_timeout=ANSWER_S)
+    http = httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(CONNECT_S, read=ANSWER_S))
+    return streamable_http_client(server.url, http_client=await stack.enter_async_context(http))
+
+
+async def _input_schemas(client: Client) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        found |= {tool.name: tool.input_schema for tool in page.tools}
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return found
+
+
+def _answer(result: Any) -> CallAnswer:
+    if result.structured_content is not None:
+        return CallAnswer(result.structured_content, bool(result.is_error))
+    texts = [block.text for block in result.content if block.type == "text"]
+    try:
+        data = json.loads(texts[0])
+    except (IndexError, ValueError):
+        data = {"content": [block.model_dump(mode="json", exclude_none=True) for block in result.content]}
+    return CallAnswer(data, bool(result.is_error))
+
+
+def _unreachable(server: Launch | Address, error: BaseException) -> ServerUnreachable:
+    import httpx2  # noqa: PLC0415 - see the module docstring
+
+    where = f"at {server.url}" if isinstance(server, Address) else f"from {server.command}"
+    causes = list(_leaves(error))
+    for cause in causes:
+        if isinstance(cause, httpx2.HTTPStatusError) and cause.response.status_code in (401, 403):
+            return ServerUnreachable(
+                f"The server {where} refused the token (HTTP {cause.response.status_code}).",
+                hint="Name the environment variable that holds it: --token-env VOICEGW_MCP_TOKEN",
+            )
+    reason = f"{type(causes[0]).__name__}: {causes[0]}".rstrip(": ")
+    return ServerUnreachable(
+        f"No answer of an MCP server {where} ({reason[:300]}).",
+        hint="Is it running, and is the URL right (http://HOST:PORT/mcp)?"
+        if isinstance(server, Address)
+        else "What it wrote to standard error says why.",
+    )
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions inside groups, one by one, those that caused others first."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _leaves(part)
+        return
+    if error.__cause__ is not None:
+        yield from _leaves(error.__cause__)
+    yield error

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts golden bench clean
+.PHONY: help run test check lint types contracts golden bench lock clean
 
 help: ## Show these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,10 +48,14 @@ contracts: $(VENV)/.check
 
 golden: $(VENV)/.test ## Write the generated files anew: tools.md, README's table, golden files
 	$(BIN)/python -m voicegw_mcp.tools.render
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q -m golden -p no:cacheprovider
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/cli/test_help.py
 
 bench: $(VENV)/.test ## Cold start, memory and calls against a bare server on the same SDK
 	$(BIN)/python benchmarks/run.py
+
+lock: $(VENV)/.check ## Write constraints.txt anew from what is installed
+	@echo '# What development and CI install; `make lock` writes it. Releases are bound by the ranges in pyproject.toml only.' > constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable --exclude pip >> constraints.txt
 
 clean: ## Remove the environment and what tools leave behind
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* .import_linter_cache

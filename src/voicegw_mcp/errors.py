@@ -14,6 +14,7 @@
     ├── ProviderFailed         PROVIDER_TEST_FAILED                 502  exit 1
     ├── ConfigInvalid          CONFIG_INVALID                       503  exit 2
     ├── StoreUnavailable       STORE_UNAVAILABLE                    503  exit 3
+    ├── ServerUnreachable      SERVER_UNREACHABLE                   502  exit 1
     └── InternalError          INTERNAL_ERROR                       500  exit 70
 
 Handlers raise these; only the doors (``server.py``, ``cli``) catch them. ``message`` says what was wrong with which
@@ -191,6 +192,14 @@ class StoreUnavailable(GatewayError):
     code = "STORE_UNAVAILABLE"
     http_status = 503
     exit_code = 3
+
+
+class ServerUnreachable(GatewayError):
+    """A client found no MCP server where it looked, or lost it."""
+
+    code = "SERVER_UNREACHABLE"
+    http_status = 502
+    exit_code = 1
 
 
 class InternalError(GatewayError):

@@ -19,7 +19,7 @@ import anyio
 from mcp.server.stdio import stdio_server
 
 from voicegw_mcp import __version__
-from voicegw_mcp.errors import GatewayError
+from voicegw_mcp.errors import GatewayError, ServerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -62,14 +62,6 @@ class CallAnswer:
 
     data: Any
     is_error: bool
-
-
-class ServerUnreachable(GatewayError):
-    """A client found no MCP server where it looked, or lost it."""
-
-    code = "SERVER_UNREACHABLE"
-    http_status = 502
-    exit_code = 1
 
 
 async def serve_stdio(server: Server[dict[str, Any]], close: Callable[[], Awaitable[None]]) -> None:
@@ -135,16 +127,14 @@ async def call_tool(
     from mcp.shared.exceptions import MCPError  # noqa: PLC0415
 
     failure: Exception | None = None
+    refusals: list[int] = []
     try:
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(await _client(server, stack))
+            client = await stack.enter_async_context(await _client(server, stack, refusals))
             try:
                 arguments = prepare(await _input_schemas(client))
                 return _answer(await client.call_tool(name, arguments))
-            except (
-                GatewayError,
-                MCPError,
-            ) as error:  # kept for below: task groups on the way out would wrap it
+            except (GatewayError, MCPError) as error:  # for below: task groups on the way out would wrap it
                 failure = error
     except (OSError, ValueError, MCPError, httpx2.HTTPError, httpx2.InvalidURL, ExceptionGroup) as error:
         failure = error
@@ -153,23 +143,26 @@ async def call_tool(
     data = failure.error.data if isinstance(failure, MCPError) else None
     if isinstance(data, dict) and "error" in data:  # our servers put the error object into protocol errors
         return CallAnswer(data, is_error=True)
-    raise _unreachable(server, failure or EOFError()) from failure
+    raise _unreachable(server, failure or EOFError(), refusals) from failure
 
 
-async def _client(server: Launch | Address, stack: AsyncExitStack) -> Client:
+async def _client(server: Launch | Address, stack: AsyncExitStack, refusals: list[int]) -> Client:
     from mcp.client import Client  # noqa: PLC0415 - see the module docstring
     from mcp_types import Implementation  # noqa: PLC0415
 
     return Client(
-        await _transport(server, stack),
+        await _transport(server, stack, refusals),
         client_info=Implementation(name="voicegw", version=__version__),
         read_timeout_seconds=ANSWER_S,
         cache=None,
     )
 
 
-async def _transport(server: Launch | Address, stack: AsyncExitStack) -> Any:
-    """Return the SDK's transport to a server; what it needs is closed by ``stack``."""
+async def _transport(server: Launch | Address, stack: AsyncExitStack, refusals: list[int]) -> Any:
+    """Return the SDK's transport to a server; what it needs is closed by ``stack``.
+
+    HTTP statuses of 400 and more are added to ``refusals``: the SDK's errors do not tell them.
+    """
     if isinstance(server, Launch):
         from mcp.client.stdio import StdioServerParameters, stdio_client  # noqa: PLC0415 - see the module docstring
 
@@ -183,11 +176,24 @@ async def _transport(server: Launch | Address, stack: AsyncExitStack) -> Any:
     from mcp.client.sse import sse_client  # noqa: PLC0415
     from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
 
+    async def note(response: httpx2.Response) -> None:
+        if response.status_code >= 400:
+            refusals.append(response.status_code)
+
+    def connection(
+        headers: dict[str, str] | None = None,
+        timeout: httpx2.Timeout | None = None,
+        auth: httpx2.Auth | None = None,
+    ) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            headers=headers, timeout=timeout, auth=auth, event_hooks={"response": [note]}
+        )
+
     headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
     if urlsplit(server.url).path.endswith("/sse"):
-        return sse_client(server.url, headers=headers, timeout=CONNECT_S, sse_read_timeout=ANSWER_S)
-    http = httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(CONNECT_S, read=ANSWER_S))
-    return streamable_http_client(server.url, http_client=await stack.enter_async_context(http))
+        return sse_client(server.url, headers, CONNECT_S, ANSWER_S, httpx_client_factory=connection)
+    http = await stack.enter_async_context(connection(headers, httpx2.Timeout(CONNECT_S, read=ANSWER_S)))
+    return streamable_http_client(server.url, http_client=http)
 
 
 async def _input_schemas(client: Client) -> dict[str, Mapping[str, Any]]:
@@ -213,24 +219,19 @@ def _answer(result: Any) -> CallAnswer:
     return CallAnswer(data, bool(result.is_error))
 
 
-def _unreachable(server: Launch | Address, error: BaseException) -> ServerUnreachable:
-    import httpx2  # noqa: PLC0415 - see the module docstring
-
+def _unreachable(server: Launch | Address, error: BaseException, refusals: list[int]) -> ServerUnreachable:
     where = f"at {server.url}" if isinstance(server, Address) else f"from {server.command}"
-    causes = list(_leaves(error))
-    for cause in causes:
-        if isinstance(cause, httpx2.HTTPStatusError) and cause.response.status_code in (401, 403):
-            return ServerUnreachable(
-                f"The server {where} refused the token (HTTP {cause.response.status_code}).",
-                hint="Name the environment variable that holds it: --token-env VOICEGW_MCP_TOKEN",
-            )
-    reason = f"{type(causes[0]).__name__}: {causes[0]}".rstrip(": ")
-    return ServerUnreachable(
-        f"No answer of an MCP server {where} ({reason[:300]}).",
-        hint="Is it running, and is the URL right (http://HOST:PORT/mcp)?"
-        if isinstance(server, Address)
-        else "What it wrote to standard error says why.",
-    )
+    if {401, 403} & set(refusals):
+        return ServerUnreachable(
+            f"The server {where} wants another token (HTTP {refusals[-1]}).",
+            hint="Name the environment variable that holds it: --token-env VOICEGW_MCP_TOKEN",
+        )
+    cause = next(_leaves(error))
+    reason = f"HTTP {refusals[-1]}" if refusals else f"{type(cause).__name__}: {cause}".rstrip(": ")[:300]
+    hint = "Is it running, and is the URL right (http://HOST:PORT/mcp)?"
+    if isinstance(server, Launch):
+        hint = "What it wrote to standard error says why."
+    return ServerUnreachable(f"No answer of an MCP server {where} ({reason}).", hint=hint)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

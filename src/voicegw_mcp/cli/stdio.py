@@ -1,0 +1,82 @@
+"""``voicegw-mcp``: the MCP server over stdio, as hosts launch it.
+
+Imports what it needs only after standard output was put aside: a library that prints while it is imported must not
+reach the wire. argparse, because typer and rich take longer to import than the rest of the program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SEEN = ("VOICEGW_CONFIG", "VOICEGW_DB_PATH")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command ``voicegw-mcp [stdio] [-c FILE]``; exits with 2 when it cannot start."""
+    parser = argparse.ArgumentParser(
+        prog="voicegw-mcp",
+        description="MCP server that manages a voice-AI gateway: speaks MCP on standard input and output.",
+        epilog="Without -c: VOICEGW_CONFIG, ./voicegw.yaml, ~/.config/voicegateway/voicegw.yaml, /etc/voicegateway/voicegw.yaml.",
+    )
+    parser.add_argument("transport", nargs="?", choices=["stdio"], default="stdio", help="the only one here (default)")
+    parser.add_argument("-c", "--config", metavar="FILE", help="the voicegw.yaml to manage")
+    parser.add_argument("-V", "--version", action="store_true", help="print the version and exit")
+    options = parser.parse_args(arguments)
+    if options.version:
+        from voicegw_mcp import __version__  # noqa: PLC0415 - see the module docstring
+
+        print(__version__)  # noqa: T201 - what was asked for
+        return
+    problem = start_problem(options.config, os.environ)
+    if problem:
+        sys.stderr.write(f"voicegw-mcp: {problem}\n")
+        raise SystemExit(2)
+    serve(options.config)
+
+
+def start_problem(config: str | None, environment: Mapping[str, str]) -> str:
+    """Return why the server must not start: a file that was named and does not exist. Empty when it may."""
+    named = config or environment.get("VOICEGW_CONFIG")
+    if not named or Path(named).expanduser().is_file():
+        return ""
+    seen = ", ".join(name for name in SEEN if environment.get(name)) or "none"
+    source = "--config" if config else "VOICEGW_CONFIG"
+    return f"there is no file {named} ({source}). Make one with: voicegw init {named}  [variables seen: {seen}]"
+
+
+def serve(config: str | None) -> None:
+    """Serve stdio on the gateway of ``config`` until the client goes away."""
+    wire = os.dup(1)
+    os.dup2(2, 1)
+    # What imports make stays until the end: looking for garbage in it, again and again, is a tenth of the start.
+    gc.disable()
+    try:
+        import anyio  # noqa: PLC0415 - see the module docstring
+
+        from voicegw_mcp.core.gateway import Gateway  # noqa: PLC0415
+        from voicegw_mcp.server import build_server  # noqa: PLC0415
+        from voicegw_mcp.transports import serve_stdio  # noqa: PLC0415
+
+        sys.stdout.flush()
+    finally:
+        os.dup2(wire, 1)
+        os.close(wire)
+        gc.freeze()
+        gc.enable()
+
+    async def run() -> None:
+        gateway = Gateway.open(config, door="stdio")
+        await serve_stdio(build_server(gateway), gateway.close)
+
+    try:
+        anyio.run(run)
+    except KeyboardInterrupt:  # before the receiver was in place
+        raise SystemExit(130) from None

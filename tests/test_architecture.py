@@ -21,7 +21,9 @@ def test_a_source_file_has_one_stated_purpose_and_at_most_400_lines(path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 400
     assert ast.get_docstring(ast.parse(text)), "a module says why it exists"
-    assert not {"utils", "helpers", "manager", "base"} & set(path.relative_to(ROOT / "src").with_suffix("").parts)
+    assert not {"utils", "helpers", "manager", "base"} & set(
+        path.relative_to(ROOT / "src").with_suffix("").parts
+    )
 
 
 def test_importing_a_module_loads_no_heavy_library_and_prints_nothing():
@@ -30,14 +32,16 @@ def test_importing_a_module_loads_no_heavy_library_and_prints_nothing():
         "heavy = {'livekit', 'typer', 'rich', 'genai_prices', 'voice_prices', 'filelock', 'yaml_edit'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_every_dependency_has_a_reason_in_the_architecture_page():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    needed = [*project["project"]["dependencies"], *sum(project["dependency-groups"].values(), [])]
-    names = {re.match(r"[A-Za-z0-9_-]+", item)[0] for item in needed}
+    groups = [project["project"]["dependencies"], *project["dependency-groups"].values()]
+    names = {re.match(r"[A-Za-z0-9_-]+", item)[0] for group in groups for item in group}
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert {name for name in names if name not in page} == set()
 

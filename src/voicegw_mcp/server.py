@@ -91,14 +91,13 @@ class _Door:
         if tool is None:
             raise _unknown("tool", params.name, self._tools)
         try:
-            answer = await tool.run(
-                self._gateway.as_caller(_client_name(context)), tool.parse(params.arguments)
-            )
+            caller = self._gateway.as_caller(_client_name(context))
+            answer = (await tool.run(caller, tool.parse(params.arguments))).as_json()
         except GatewayError as error:
             return _result(error.payload(), is_error=True)
         except Exception as error:  # noqa: BLE001 - the door: whatever went wrong is answered in the one shape
             return _result(_logged(tool.name, error).payload(), is_error=True)
-        return _result(answer.as_json())
+        return _result(answer)
 
     async def list_resources(self, _context: Context, _page: Page) -> types.ListResourcesResult:
         listed = [

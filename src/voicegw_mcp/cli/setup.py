@@ -127,7 +127,7 @@ def _warnings(gateway: "Gateway") -> "Iterator[Problem]":
     catalog = gateway.catalog()
     parsed = catalog.configuration.parsed
     yield from catalog.configuration.notes
-    yield from catalog.warnings()
+    yield from catalog.warnings
     yield from literal_keys(parsed)
     for secret in find_secrets(parsed, gateway.secrets).values():
         if secret.source == "unset" and secret.needed:

@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="MCP server that manages a voice-AI gateway: speaks MCP on standard input and output.",
         epilog="Without -c: VOICEGW_CONFIG, ./voicegw.yaml, ~/.config/voicegateway/voicegw.yaml, /etc/voicegateway/voicegw.yaml.",
     )
-    parser.add_argument("transport", nargs="?", choices=["stdio"], default="stdio", help="the only one here (default)")
+    parser.add_argument(
+        "transport", nargs="?", choices=["stdio"], default="stdio", help="the only one here (default)"
+    )
     parser.add_argument("-c", "--config", metavar="FILE", help="the voicegw.yaml to manage")
     parser.add_argument("-V", "--version", action="store_true", help="print the version and exit")
     options = parser.parse_args(arguments)
@@ -49,7 +51,9 @@ def start_problem(config: str | None, environment: Mapping[str, str]) -> str:
         return ""
     seen = ", ".join(name for name in SEEN if environment.get(name)) or "none"
     source = "--config" if config else "VOICEGW_CONFIG"
-    return f"there is no file {named} ({source}). Make one with: voicegw init {named}  [variables seen: {seen}]"
+    return (
+        f"there is no file {named} ({source}). Make one with: voicegw init {named}  [variables seen: {seen}]"
+    )
 
 
 def serve(config: str | None) -> None:

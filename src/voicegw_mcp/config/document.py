@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_DIFF = 20_000
-_UNENDED = ": the file ends inside a block text without a line end, and lines below would give it one"
+_UNENDED = ": the file ends inside a block text without a line end, where one more or less changes the text"
 _LONE_CR = re.compile(r"\r(?!\n)")
 
 
@@ -98,8 +98,13 @@ def _stage(old: ParsedFile, edit: Edit) -> ParsedFile:
     wanted = apply_to_data(old.data, [edit])
     if values.same(wanted, old.data):
         return old
-    unended = old.tree.root is not None and is_literal(old.tree.root) and not old.text.endswith("\n")
-    return verified(_applied(old, edit), wanted, _UNENDED if unended else "")
+    return verified(_applied(old, edit), wanted, _UNENDED if _is_unended(old) else "")
+
+
+def _is_unended(parsed: ParsedFile) -> bool:
+    """Whether the text ends inside a block text without a line end: one more line end would be part of its meaning."""
+    root = parsed.tree.root
+    return root is not None and is_literal(root) and not parsed.text.endswith("\n")
 
 
 def verified(text: str, wanted: dict[str, Any], why: str = "") -> ParsedFile:
@@ -109,6 +114,7 @@ def verified(text: str, wanted: dict[str, Any], why: str = "") -> ParsedFile:
     except ConfigInvalid as error:
         raise refuse(f"the edited text would not parse ({error.message.rstrip('.')})") from error
     if not values.same(new.data, wanted):
+        why = why or (_UNENDED if _is_unended(new) else "")
         raise refuse(f"the edited text would mean something else than the change asked for{why}")
     return new
 

@@ -6,10 +6,12 @@ May import ``config.parse``, ``config.schema``, ``config.secrets``, ``errors``; 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +22,22 @@ from pydantic import ValidationError
 from voicegw_mcp.config import parse, schema
 from voicegw_mcp.config.parse import Problem
 from voicegw_mcp.config.values import is_map
-from voicegw_mcp.errors import ConfigInvalid, Conflict, ReadOnly, StoreUnavailable
+from voicegw_mcp.errors import ConfigInvalid, Conflict, GatewayError, ReadOnly, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     from voicegw_mcp.config.parse import ParsedFile
     from voicegw_mcp.config.schema import Settings
-    from voicegw_mcp.config.secrets import Secrets
+    from voicegw_mcp.config.secrets import Lookup, Secrets
 
 LOCK_TIMEOUT_S: Final = 5.0
+
+READ_ONLY_ERRORS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+"""Errors of a place that takes no files: rights, a read-only mount, a file where a folder should be."""
+
+Stamp = tuple[int, int, int] | None
+"""Modification time (ns), size and inode of a file; None when there is none."""
 
 SETTLED_NS: Final = 100_000_000
 """A file changed this recently is read again at the next call even when ``stat`` shows no difference: an edit in
@@ -84,7 +92,9 @@ class ConfigFile:
         self.error: ConfigInvalid | None = None
         self._secrets = secrets
         self._good: Configuration | None = None
-        self._seen: tuple[object, ...] | None = None
+        self._stamps_read: tuple[Stamp, Stamp] | None = None
+        self._content: tuple[str, Stamp] | None = None
+        self._loading = threading.Lock()
 
     def load(self) -> Configuration:
         """Return the newest good configuration; ``error`` then says whether the file on disk is broken.
@@ -94,17 +104,37 @@ class ConfigFile:
         Raises:
             ConfigInvalid: the file is broken and no good version was ever read.
         """
-        seen = self._signature()
-        if seen != self._seen or seen is None:
-            try:
-                self._good = self._read()
-                self.error = None
-            except ConfigInvalid as error:
-                self.error = error
-            self._seen = seen
-        if self._good is None:
-            raise self.error or ConfigInvalid(f"{self.path.name} cannot be read.")
-        return self._good
+        # Calls load on the event loop, changes in worker threads.
+        with self._loading:
+            stamps, settled = self._stamps()
+            # A broken file is looked at again: a reference in it may have come to stand for something meanwhile.
+            if not (settled and stamps == self._stamps_read and self.error is None):
+                self._reload(stamps[1])
+                self._stamps_read = stamps
+            if self._good is None:
+                raise self.error or self._invalid("the file cannot be read", "Check its permissions.")
+            return self._good
+
+    def _reload(self, secrets_stamp: Stamp) -> None:
+        """Read the file; interpret it again unless its bytes, and the secrets they were expanded with, are the same."""
+        try:
+            raw = self.read_bytes()
+        except ConfigInvalid as error:
+            self.error, self._content = error, None
+            return
+        content = (version_of(raw), secrets_stamp)
+        if content == self._content and self.error is None:
+            return
+        self._content = content
+        try:
+            self._good, self.error = self._interpret_bytes(raw), None
+        except ConfigInvalid as error:
+            self.error = error
+
+    @property
+    def exists(self) -> bool:
+        """Whether there was a file at the last ``load``."""
+        return self._stamps_read is not None and self._stamps_read[0] is not None
 
     def load_unbroken(self) -> Configuration:
         """Return the configuration on disk, for a change to be planned on.
@@ -145,10 +175,10 @@ class ConfigFile:
         """
         problems: list[Problem] = []
 
-        def missing(path: tuple[str | int, ...], reason: str) -> None:
+        def missing(path: tuple[str | int, ...], found: Lookup) -> None:
             mark = parsed.mark(path)
-            hint = "Set it, or write the value into the file."
-            problems.append(Problem(parse.dotted(path), mark.line, mark.column, reason, hint))
+            hint = f"Run: {found.command}; or write the value into the file."
+            problems.append(Problem(parse.dotted(path), mark.line, mark.column, found.reason, hint))
 
         data = self._secrets.expand(parsed.data, missing)
         unresolved = {problem.path for problem in problems}
@@ -163,9 +193,7 @@ class ConfigFile:
         version = version_of(parsed.text.encode())
         return Configuration(self.path, version, parsed.text, parsed, settings, tuple(notes))
 
-    def _read(self) -> Configuration:
-        """Read, parse and validate the file."""
-        raw = self.read_bytes()
+    def _interpret_bytes(self, raw: bytes) -> Configuration:
         try:
             parsed = parse.parse(parse.decode(raw))
         except ConfigInvalid as error:
@@ -185,15 +213,17 @@ class ConfigFile:
         target = self.target()
         try:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = filelock.FileLock(target.with_name(f".{target.name}.lock"), timeout=LOCK_TIMEOUT_S)
+            lock = filelock.FileLock(
+                target.with_name(f".{target.name}.lock"), timeout=LOCK_TIMEOUT_S, thread_local=False
+            )
             with lock:
                 yield
         except filelock.Timeout as error:
             raise StoreUnavailable(
                 f"{self.path.name} is being changed by another process.", hint="Try again in a moment."
             ) from error
-        except PermissionError as error:
-            raise self._read_only(error) from error
+        except OSError as error:
+            raise self._not_writable(error) from error
 
     def replace(self, expected: bytes, new: bytes, configuration: Configuration) -> None:
         """Put ``new`` in place of ``expected``, atomically and durably. The caller holds the lock.
@@ -212,7 +242,7 @@ class ConfigFile:
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             if target.exists() and not os.access(target, os.W_OK):
-                raise PermissionError(13, "Permission denied")  # noqa: TRY301 - a rename would pass over the file's own mode
+                raise PermissionError(errno.EACCES, "Permission denied")
             try:
                 self._write_like(target, temporary, new)
                 if self.read_bytes() != expected:
@@ -224,15 +254,13 @@ class ConfigFile:
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(target.parent)
-        except PermissionError as error:
-            raise self._read_only(error) from error
         except OSError as error:
-            raise StoreUnavailable(
-                f"{self.path.name} could not be written ({error.strerror}); it is as it was.",
-                hint="Free space or check the disk, then repeat the call.",
-            ) from error
-        self._good, self.error, self._seen = configuration, None, None
+            raise self._not_writable(error) from error
+        with contextlib.suppress(OSError):  # some network folders cannot be synced; the file is in place
+            _sync_folder(target.parent)
+        with self._loading:
+            self._good, self.error = configuration, None
+            self._content = (configuration.version, self._stamps()[0][1])
 
     def target(self) -> Path:
         """Return the file itself, behind any symlink."""
@@ -252,28 +280,25 @@ class ConfigFile:
             file.flush()
             os.fsync(file.fileno())
 
-    def _signature(self) -> tuple[object, ...] | None:
-        """Return what tells one state of the files from another; None when only their content can tell."""
-        parts: list[object] = []
-        for path in (self.path, self._secrets.path):
-            try:
-                found = path.stat()
-            except OSError:
-                parts.append(None)
-                continue
-            if time.time_ns() - found.st_mtime_ns < SETTLED_NS:
-                return None
-            parts.append((found.st_mtime_ns, found.st_size, found.st_ino))
-        return tuple(parts)
+    def _stamps(self) -> tuple[tuple[Stamp, Stamp], bool]:
+        """Return the stamps of file and secrets, and whether they can be trusted to tell the content."""
+        stamps = (_stamp(self.path), _stamp(self._secrets.path))
+        newest = max((stamp[0] for stamp in stamps if stamp), default=0)
+        return stamps, time.time_ns() - newest > SETTLED_NS
 
     def _invalid(self, message: str, hint: str) -> ConfigInvalid:
         return parse.invalid([Problem("", 1, 1, message, hint)], file=self.path)
 
-    def _read_only(self, error: OSError) -> ReadOnly:
-        return ReadOnly(
-            f"{self.path.name} cannot be changed here ({error.strerror}).",
-            hint=f"Make {self.path} and its folder writable for this user, or point VOICEGW_CONFIG at a file that is.",
-            details={"file": str(self.path)},
+    def _not_writable(self, error: OSError) -> GatewayError:
+        if error.errno in READ_ONLY_ERRORS:
+            return ReadOnly(
+                f"{self.path.name} cannot be changed here ({error.strerror}).",
+                hint=f"Make {self.path} and its folder writable for this user, or point VOICEGW_CONFIG at a file that is.",
+                details={"file": str(self.path)},
+            )
+        return StoreUnavailable(
+            f"{self.path.name} could not be written ({error.strerror}); it is as it was.",
+            hint="Free space or check the disk, then repeat the call.",
         )
 
 
@@ -294,6 +319,14 @@ def _duplicate_models(parsed: ParsedFile) -> Iterator[Problem]:
                     "Give one of them another id.",
                 )
             first.setdefault(model_id, modality)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def _sync_folder(folder: Path) -> None:

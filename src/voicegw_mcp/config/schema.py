@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import datetime as dt
 import zoneinfo
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from voicegw_mcp.config.parse import Problem, dotted
-from voicegw_mcp.config.secrets import SECRET_KEYS
+from voicegw_mcp.config.secrets import is_secret_name
 from voicegw_mcp.config.values import is_map
 from voicegw_mcp.errors import nearest, quote
 
@@ -223,6 +223,12 @@ class PriceOverride(_Strict):
     per_million_output_tokens: Amount | None = None
     per_million_cached_tokens: Amount | None = None
 
+    @model_validator(mode="after")
+    def _has_a_price(self) -> Self:
+        if not self.model_dump(exclude={"effective"}, exclude_none=True):
+            raise ValueError("names no price")
+        return self
+
 
 class Security(_Strict):
     """What no tool can change. ``allow_private_hosts``: host names that may resolve to private addresses."""
@@ -318,7 +324,7 @@ def problems_of(error: ValidationError, parsed: ParsedFile) -> Iterator[Problem]
             hint = f"Did you mean {near[0]!r}?" if near else f"Valid keys: {', '.join(names)}."
         elif item["type"] == "missing":
             message = f"{last} is missing"
-        elif isinstance(item["input"], str | int | float | bool) and not SECRET_KEYS.search(last):
+        elif isinstance(item["input"], str | int | float | bool) and not is_secret_name(last):
             message = f"{message[0].lower()}{message[1:]} (found {quote(item['input'])})"
         yield Problem(dotted(location), *_position(parsed, location), message, hint)
 
@@ -341,7 +347,14 @@ def _names_beside(location: Sequence[str | int]) -> list[str]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             fields = model.model_fields
             model = fields[str(part)].annotation if str(part) in fields else None
-        else:  # a dict or list: step into what it holds
-            arguments = get_args(model)
-            model = arguments[-1] if arguments else None
+        else:
+            model = _held(model)
+    if get_origin(model) is list:  # a single price in place of a list of prices
+        model = _held(model)
     return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _held(container: Any) -> Any:
+    """Return the type of what a dict or list holds."""
+    arguments = get_args(container)
+    return arguments[-1] if arguments else None

@@ -30,6 +30,14 @@ VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 SECRET_KEYS: Final = re.compile(r"(?i)(^|_)(api_?key|token|secret|password|credentials?)$|^(speech_key|jwt)$")
 """Option names whose values are secrets and therefore must be references."""
 
+SECRET_NAMES: Final = re.compile(
+    r"(^|_)((api|access|private|secret|subscription|speech)_?key|token|secret|passw(or)?d|credentials?"
+    r"|authorization|cookie|jwt)$"
+)
+"""Names, in snake case, whose values nobody shows: ``SECRET_KEYS`` and what HTTP headers and plugins call theirs."""
+
+URL_PASSWORD: Final = re.compile(r"(?<=://)[^/\s?#@]*:[^/\s?#]+(?=@)")
+
 MAX_SECRET_BYTES: Final = 65_536
 
 
@@ -74,17 +82,20 @@ class Secrets:
             return Lookup(SecretStr(value))
         return Lookup(None, f"{name} is not set in the environment nor in {self.path.name}", command)
 
-    def expand(self, value: Any, missing: Callable[[tuple[str | int, ...], str], None]) -> Any:
+    def expand(self, value: Any, missing: Callable[[tuple[str | int, ...], Lookup], None]) -> Any:
         """Return ``value`` with references replaced in every string but keys and tokens, at any depth.
 
         Args:
             value: data from the file.
-            missing: called with path and reason for each reference that stands for nothing.
+            missing: called with the path of each reference that stands for nothing, and the reason.
         """
         return self._expand(value, (), missing)
 
     def _expand(
-        self, value: Any, path: tuple[str | int, ...], missing: Callable[[tuple[str | int, ...], str], None]
+        self,
+        value: Any,
+        path: tuple[str | int, ...],
+        missing: Callable[[tuple[str | int, ...], Lookup], None],
     ) -> Any:
         if is_map(value):
             return {
@@ -99,7 +110,7 @@ class Secrets:
         def replace(match: re.Match[str]) -> str:
             found = self.look_up(match[0])
             if found.value is None:
-                missing(path, found.reason)
+                missing(path, found)
                 return ""
             return found.value.get_secret_value()
 
@@ -112,7 +123,8 @@ class Secrets:
             ReadOnly: others may read the file (POSIX), or it cannot be read.
         """
         try:
-            with self.path.open("rb") as file:
+            # By descriptor: this is asked for every provider at every get_health, mostly of a file that is not there.
+            with os.fdopen(os.open(self.path, os.O_RDONLY), "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
                     raise ReadOnly(
@@ -202,7 +214,10 @@ class Secrets:
             raise
 
     def _read_file(self, name: str) -> Lookup:
-        path = self.path.parent / Path(name).expanduser()
+        try:
+            path = self.path.parent / Path(name).expanduser()
+        except RuntimeError:
+            return Lookup(None, f"the file {quote(name)} is in a home that does not exist")
         try:
             with path.open("rb") as file:
                 raw = file.read(MAX_SECRET_BYTES)
@@ -217,20 +232,36 @@ def is_reference(value: str) -> bool:
     return REFERENCE.fullmatch(value.strip()) is not None
 
 
-def literal_secrets(data: Any) -> list[str]:
-    """Return the values of key-like entries, at any depth, that are not references: what no diff may show."""
-    found: list[str] = []
+def is_secret_name(name: str) -> bool:
+    """Say whether what goes by this name is a secret, in any spelling: ``auth_token``, ``X-Api-Key``, ``accessToken``."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-. ]", "_", name)
+    return SECRET_NAMES.search(snake.lower()) is not None
+
+
+def is_literal_secret(name: str, value: object) -> bool:
+    """Say whether ``value`` is a secret by its name and no reference. ``Bearer ${NAME}`` is one, except as a whole key."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not is_secret_name(name):
+        return False
+    if not isinstance(value, str):
+        return True
+    whole = SECRET_KEYS.search(name) is not None
+    return bool(value.strip()) and not (is_reference(value) if whole else REFERENCE.search(value))
+
+
+def hide_password(url: str) -> str:
+    """Return a URL as it may be shown: without user name and password."""
+    return URL_PASSWORD.sub("***", url)
+
+
+def literal_secrets(data: Any, name: str = "") -> list[str]:
+    """Return the secrets at any depth of ``data`` that are not references: what no diff may show."""
     if is_map(data):
-        for key, value in data.items():
-            if isinstance(value, str) and SECRET_KEYS.search(key):
-                if value.strip() and not is_reference(value):
-                    found.append(value)
-            else:
-                found += literal_secrets(value)
-    elif is_list(data):
-        for item in data:
-            found += literal_secrets(item)
-    return found
+        return [secret for key, value in data.items() for secret in literal_secrets(value, str(key))]
+    if is_list(data):
+        return [secret for item in data for secret in literal_secrets(item, name)]
+    if is_literal_secret(name, data):
+        return [str(data)]
+    return URL_PASSWORD.findall(data) if isinstance(data, str) and "${" not in data else []
 
 
 def _is_entry(line: str) -> bool:

@@ -173,8 +173,12 @@ class Catalog:
         """Return the projects that name any of these models, themselves or through their stack."""
         return [project.id for project in self.projects.values() if model_ids & set(project.models.values())]
 
-    def warnings(self) -> Iterator[Problem]:
-        """Yield what is odd but usable: unknown provider types and references that lead nowhere."""
+    @cached_property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is odd but usable: unknown provider types and references that lead nowhere."""
+        return tuple(self._warnings())
+
+    def _warnings(self) -> Iterator[Problem]:
         for provider in self.providers.values():
             if provider.provider_type is None:
                 near = nearest(provider.type_name, PROVIDER_TYPES, count=1)

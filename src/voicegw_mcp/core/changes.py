@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,15 +20,15 @@ from voicegw_mcp.config.excerpt import record_edits
 from voicegw_mcp.config.file import version_of
 from voicegw_mcp.config.secrets import literal_secrets
 from voicegw_mcp.core.catalog import Catalog
-from voicegw_mcp.errors import Conflict, GatewayError, quote
+from voicegw_mcp.errors import ConfigInvalid, Conflict, GatewayError, InvalidInput, quote
 from voicegw_mcp.store import changes as journal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from voicegw_mcp.config.file import ConfigFile, Configuration
     from voicegw_mcp.core.gateway import Gateway
-    from voicegw_mcp.store.sqlite import Store
+    from voicegw_mcp.store.sqlite import Transact
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,78 +93,72 @@ async def apply_change(
     Raises:
         Conflict: ``if_version`` does not match, or an editor saved meanwhile.
         ConfigInvalid: the file is broken, or cannot be edited without harm.
+        InvalidInput: with this change the file would be broken.
         ReadOnly: the file takes no changes.
         StoreUnavailable: the journal or the file cannot be written.
     """
     file = gateway.config_file
     if dry_run:
         return _receipt(gateway, await anyio.to_thread.run_sync(_draft, file, plan, if_version), None)
-    store = await gateway.store()
-    # Once begun, a change runs to its end even when the caller goes away: half a change is what recovery is for.
-    async with gateway.changing, _shielded():
-        return await _write(gateway, store, plan, tool, if_version)
+    # The store runs it to its end even when the caller goes away: half a change is what recovery is for.
+    return await (await gateway.store()).run(partial(_write, gateway, plan, tool, if_version))
 
 
-async def settle(store: Store, file: ConfigFile) -> int:
-    """Finish the journal rows that a crash left pending, judging by the file; return how many there were."""
-    pending = await journal.pending_changes(store, str(file.target()))
-    for change in pending:
-        version = version_of(await anyio.to_thread.run_sync(file.read_bytes))
-        applied = version == change.version_after or (
-            version != change.version_before and _holds(file, change.edits)
-        )
-        mark = journal.mark_applied if applied else journal.mark_failed
-        await store.write(lambda connection, mark=mark, id_=change.id: mark(connection, id_))
-    return len(pending)
-
-
-@contextlib.asynccontextmanager
-async def _shielded() -> AsyncGenerator[None]:
-    with anyio.CancelScope(shield=True):
-        yield
-
-
-async def _write(
-    gateway: Gateway, store: Store, plan: Callable[[Catalog], Plan], tool: str, if_version: str | None
+def _write(
+    gateway: Gateway,
+    plan: Callable[[Catalog], Plan],
+    tool: str,
+    if_version: str | None,
+    transact: Transact,
 ) -> Receipt:
     file = gateway.config_file
-    locked = file.locked()
-    await anyio.to_thread.run_sync(locked.__enter__)
-    try:
-        await settle(store, file)
-        draft = await anyio.to_thread.run_sync(_draft, file, plan, if_version)
+    with file.locked():
+        settle(file, transact)
+        draft = _draft(file, plan, if_version)
         if draft.after == draft.before:
             return _receipt(gateway, draft, None)
-        change = journal.ChangeRecord(
-            id=journal.new_id(gateway.now_ms()),
-            created_ms=gateway.now_ms(),
-            applied_ms=None,
-            state="pending",
-            actor=gateway.caller.actor,
-            door=gateway.caller.door,
-            tool=tool,
-            summary=draft.plan.summary,
-            file=str(file.target()),
-            version_before=version_of(draft.before),
-            version_after=version_of(draft.after),
-            diff=draft.diff,
-            edits=draft.edits,
-            undoes=None,
-        )
-        await store.write(lambda connection: journal.insert_pending(connection, change), durable=True)
+        change = _journal_row(gateway, draft, tool)
+        transact(partial(journal.insert_pending, change=change), durable=True)
         try:
-            await anyio.to_thread.run_sync(file.replace, draft.before, draft.after, draft.configuration)
+            file.replace(draft.before, draft.after, draft.configuration)
         except GatewayError:
-            await store.write(lambda connection: journal.mark_failed(connection, change.id))
+            transact(partial(journal.mark_failed, change_id=change.id))
             raise
         # If this row cannot be written now, the file still holds the change and the next one settles the row.
         with contextlib.suppress(GatewayError):
-            await store.write(
-                lambda connection: journal.mark_applied(connection, change.id, gateway.now_ms())
-            )
+            transact(partial(journal.mark_applied, change_id=change.id, applied_ms=gateway.now_ms()))
         return _receipt(gateway, draft, change)
-    finally:
-        await anyio.to_thread.run_sync(locked.__exit__, None, None, None)
+
+
+def settle(file: ConfigFile, transact: Transact) -> int:
+    """Finish the journal rows that a crash left pending, judging by the file; return how many there were."""
+    pending = transact(partial(journal.pending_changes, file=str(file.target())))
+    for change in pending:
+        version = version_of(file.read_bytes())
+        applied = version == change.version_after or (
+            version != change.version_before and _holds(file, change.edits)
+        )
+        transact(partial(journal.mark_applied if applied else journal.mark_failed, change_id=change.id))
+    return len(pending)
+
+
+def _journal_row(gateway: Gateway, draft: _Draft, tool: str) -> journal.ChangeRecord:
+    return journal.ChangeRecord(
+        id=journal.new_id(gateway.now_ms()),
+        created_ms=gateway.now_ms(),
+        applied_ms=None,
+        state="pending",
+        actor=gateway.caller.actor,
+        door=gateway.caller.door,
+        tool=tool,
+        summary=draft.plan.summary,
+        file=str(gateway.config_file.target()),
+        version_before=version_of(draft.before),
+        version_after=version_of(draft.after),
+        diff=draft.diff,
+        edits=draft.edits,
+        undoes=None,
+    )
 
 
 def _draft(file: ConfigFile, plan: Callable[[Catalog], Plan], if_version: str | None) -> _Draft:
@@ -180,7 +175,14 @@ def _draft(file: ConfigFile, plan: Callable[[Catalog], Plan], if_version: str | 
     after = steps[-1]
     if after.text == current.text:
         return _Draft(planned, before, before, current, "", "[]")
-    changed = file.interpret(after)
+    try:
+        changed = file.interpret(after)
+    except ConfigInvalid as error:
+        raise InvalidInput(
+            f"With this change {error.message.rstrip('.')}; nothing was written.",
+            hint=error.hint,
+            details=error.details,
+        ) from None
     hidden = {*literal_secrets(current.parsed.data), *literal_secrets(after.data)}
     edits = [
         {"before": excerpt.as_dict(), "after": None if edit.value is DELETE else entry_text(after, edit.path)}
@@ -193,7 +195,8 @@ def _draft(file: ConfigFile, plan: Callable[[Catalog], Plan], if_version: str | 
 
 def _redact(text: str, hidden: Collection[str]) -> str:
     """Replace keys that someone wrote into the file by hand: neither a diff nor the journal may show them."""
-    for secret in sorted(hidden, key=len, reverse=True):
+    lines = {line for secret in hidden for line in secret.split("\n") if len(line) > 3}
+    for secret in sorted({*hidden, *lines}, key=len, reverse=True):
         for form in {secret, json.dumps(secret, ensure_ascii=False)[1:-1]}:
             text = text.replace(form, "***")
     return text

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config.document import DELETE, Edit
-from voicegw_mcp.config.secrets import SECRET_KEYS, is_reference
+from voicegw_mcp.config.secrets import is_literal_secret, is_reference
 from voicegw_mcp.config.values import is_list, is_map
 from voicegw_mcp.domain import Modality
-from voicegw_mcp.errors import ConfirmationRequired, InvalidInput, quote
+from voicegw_mcp.errors import ConfirmationRequired, InvalidInput, NotFound, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from voicegw_mcp.core.catalog import Catalog
 
 OPTION_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 MAX_OPTIONS: Final = 50
+MAX_OPTION_BYTES: Final = 32_000
 
 
 def check_reference(api_key: str | None, usual: str | None) -> str | None:
@@ -40,6 +43,42 @@ def check_reference(api_key: str | None, usual: str | None) -> str | None:
     return api_key.strip()
 
 
+def check_text(text: str, field: str, *, longest: int, several_lines: bool = False) -> None:
+    """Check a text for people.
+
+    Args:
+        text: what was sent.
+        field: the argument's name.
+        longest: characters at most.
+        several_lines: whether it may have line breaks, and may be empty.
+
+    Raises:
+        InvalidInput: it is empty, too long, or holds control characters.
+    """
+    if not several_lines and not text.strip():
+        raise InvalidInput(f"{field} is empty.", field=field, hint=f"Pass a text, or leave {field} out.")
+    if len(text) > longest:
+        raise InvalidInput(
+            f"{field} has {len(text):,} characters; at most {longest:,} are taken.",
+            field=field,
+            hint=f"Shorten it to {longest:,} characters.",
+        )
+    if any(not character.isprintable() and not (several_lines and character == "\n") for character in text):
+        raise InvalidInput(
+            f"{field} holds control or invisible characters.", field=field, hint="Pass plain text."
+        )
+
+
+@contextlib.contextmanager
+def blaming(field: str) -> Generator[None]:
+    """Make a NotFound raised inside name the argument that the caller knows."""
+    try:
+        yield
+    except NotFound as error:
+        error.details["field"] = field
+        raise
+
+
 def check_options(options: Mapping[str, Any], *, field: str, reserved: frozenset[str]) -> dict[str, Any]:
     """Return options for a plugin when their names and values are fit for the file.
 
@@ -48,14 +87,16 @@ def check_options(options: Mapping[str, Any], *, field: str, reserved: frozenset
     """
     if len(options) > MAX_OPTIONS:
         raise InvalidInput(
-            f"{field} has {len(options)} entries; at most {MAX_OPTIONS} are taken.", field=field
+            f"{field} has {len(options)} entries; at most {MAX_OPTIONS} are taken.",
+            field=field,
+            hint="Pass fewer.",
         )
     for name, value in options.items():
         if OPTION_NAME.fullmatch(name) is None:
             raise InvalidInput(
                 f"{field} has the invalid name {quote(name)}.",
-                field=f"{field}.{name[:64]}",
-                hint=f"Use {OPTION_NAME.pattern}",
+                field=field,
+                hint=f"Use names that match {OPTION_NAME.pattern}",
             )
         if name in reserved:
             raise InvalidInput(
@@ -64,6 +105,20 @@ def check_options(options: Mapping[str, Any], *, field: str, reserved: frozenset
                 hint=f"Pass {name} as an argument.",
             )
         _check_value(value, f"{field}.{name}", name)
+    try:
+        size = len(json.dumps(options, ensure_ascii=False).encode())
+    except ValueError:
+        raise InvalidInput(
+            f"{field} holds text that is no Unicode, or a number that is too long.",
+            field=field,
+            hint="Pass plain text and numbers.",
+        ) from None
+    if size > MAX_OPTION_BYTES:
+        raise InvalidInput(
+            f"{field} takes {size:,} bytes; at most {MAX_OPTION_BYTES:,} are taken.",
+            field=field,
+            hint="Pass less.",
+        )
     return dict(options)
 
 
@@ -119,20 +174,29 @@ def _brief(value: Any) -> str:
 
 
 def _check_value(value: Any, path: str, name: str, depth: int = 0) -> None:
+    if is_literal_secret(name, value):
+        raise InvalidInput(
+            f"{path} looks like a secret; options take references such as ${{NAME}}, never keys.",
+            field=path,
+            hint="Run `voicegw secrets set NAME` and pass ${NAME}.",
+        )
     if isinstance(value, str):
-        if SECRET_KEYS.search(name) and value and not is_reference(value):
-            raise InvalidInput(
-                f"{path} looks like a secret; options take references such as ${{NAME}}, never keys.",
-                field=path,
-                hint="Run `voicegw secrets set NAME` and pass ${NAME}.",
-            )
         if len(value) > 4096:
-            raise InvalidInput(f"{path} is longer than 4,096 characters.", field=path)
+            raise InvalidInput(
+                f"{path} is longer than 4,096 characters.", field=path, hint="Pass a shorter text."
+            )
     elif isinstance(value, float) and not math.isfinite(value):
-        raise InvalidInput(f"{path} is not a finite number.", field=path)
+        raise InvalidInput(f"{path} is not a finite number.", field=path, hint="Pass a number.")
     elif is_map(value) or is_list(value):
         if depth >= 5 or len(value) > 200:
-            raise InvalidInput(f"{path} is nested too deeply or too long.", field=path)
-        items = list(value.items()) if is_map(value) else [(name, item) for item in value]
-        for key, item in items:
+            raise InvalidInput(
+                f"{path} is nested too deeply or too long.",
+                field=path,
+                hint="Pass at most 5 levels of at most 200 entries.",
+            )
+        for key, item in value.items() if is_map(value) else ((name, item) for item in value):
+            if len(key) > 200 or not key.isprintable():
+                raise InvalidInput(
+                    f"{path} has the invalid name {quote(key)}.", field=path, hint="Pass short, plain names."
+                )
             _check_value(item, path, key, depth + 1)

@@ -6,14 +6,17 @@ the store opened when a call needs them, so that a broken file or a locked store
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import getpass
 import os
 import secrets as random
 import time
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -21,12 +24,17 @@ from voicegw_mcp.config.file import ConfigFile, find_config
 from voicegw_mcp.config.secrets import Secrets
 from voicegw_mcp.core.catalog import Catalog
 from voicegw_mcp.core.pricing import PriceBook, PriceOverride
-from voicegw_mcp.store.sqlite import Store, choose_path
+from voicegw_mcp.errors import StoreUnavailable, quote
+from voicegw_mcp.store.rollups import recorded_requests
+from voicegw_mcp.store.sqlite import Stamp, Store, choose_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from voicegw_mcp.config.schema import Settings
+
+
+DEFAULT_STORE: Final = "~/.config/voicegateway/voicegw.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +57,20 @@ class StoreHandle:
         self._opening = anyio.Lock()
         self._store: Store | None = None
         self._asked: Path | None = None
+        self._counted: tuple[Stamp | None, int] = (None, 0)
+        self._attempt = 0
+        self._failure: StoreUnavailable | None = None
 
     def wanted_path(self) -> Path:
         """Return the path the configuration and environment name."""
         return self._read_path()
+
+    async def recorded(self, store: Store) -> int:
+        """Return how many requests the open store ever recorded; asks it again only when its files changed."""
+        stamp = store.stamp()
+        if stamp is None or stamp != self._counted[0]:
+            self._counted = stamp, await recorded_requests(store)
+        return self._counted[1]
 
     async def get(self) -> Store:
         """Return the open store.
@@ -63,12 +81,25 @@ class StoreHandle:
         path = self._read_path()
         if self._store is not None and path == self._asked:
             return self._store
+        attempt = self._attempt
         async with self._opening:
             if self._store is None or path != self._asked:
-                await self._close()
-                self._store = await Store.open(await anyio.to_thread.run_sync(choose_path, path))
-                self._asked = path
+                if attempt != self._attempt and self._failure is not None:
+                    # Someone failed while we waited; one more span of patience each would add up.
+                    raise _again(self._failure)
+                return await self._open(path)
         return self._store
+
+    async def _open(self, path: Path) -> Store:
+        await self._close()
+        self._attempt, self._failure = self._attempt + 1, None
+        try:
+            store = await Store.open(await anyio.to_thread.run_sync(choose_path, path))
+        except StoreUnavailable as error:
+            self._failure = error
+            raise
+        self._store, self._asked = store, path
+        return store
 
     async def close(self) -> None:
         """Close it; closing twice is fine."""
@@ -77,6 +108,7 @@ class StoreHandle:
 
     async def _close(self) -> None:
         store, self._store = self._store, None
+        self._counted = None, 0
         if store is not None:
             await store.close()
 
@@ -87,20 +119,21 @@ class CatalogCache:
     def __init__(self, config_file: ConfigFile) -> None:
         self._config_file = config_file
         self._catalog: Catalog | None = None
-        self._prices: PriceBook | None = None
+        self._prices = PriceBook()
 
     def get(self) -> Catalog:
         """Return the catalog of the newest good configuration."""
         configuration = self._config_file.load()
         if self._catalog is None or self._catalog.configuration is not configuration:
-            self._catalog, self._prices = Catalog(configuration), None
+            before, self._catalog = self._catalog, Catalog(configuration)
+            # Prices that were looked up hold as long as nobody sets other ones of his own.
+            if before is None or before.settings.pricing != self._catalog.settings.pricing:
+                self._prices = PriceBook(price_overrides(self._catalog.settings))
         return self._catalog
 
     def prices(self) -> PriceBook:
         """Return the prices with the overrides of the newest good configuration."""
-        catalog = self.get()
-        if self._prices is None:
-            self._prices = PriceBook(price_overrides(catalog.settings))
+        self.get()
         return self._prices
 
 
@@ -108,8 +141,8 @@ class CatalogCache:
 class Gateway:
     """One configuration file and one store.
 
-    ``now_ms`` is the clock (UTC epoch ms); ``changing`` serialises changes within this process, the file's lock does so
-    between processes.
+    ``now_ms`` is the clock (UTC epoch ms). Changes of one process follow each other in the store's writer thread, those
+    of several are kept apart by the file's lock.
     """
 
     config_file: ConfigFile
@@ -118,7 +151,6 @@ class Gateway:
     catalogs: CatalogCache
     caller: Caller
     now_ms: Callable[[], int]
-    changing: anyio.Lock
     started_ms: int
     instance_id: str
 
@@ -143,10 +175,12 @@ class Gateway:
         path = find_config(config, environment)
         secrets = Secrets(path.parent / "secrets.env", environment)
         config_file = ConfigFile(path, secrets)
-        named_store = environment.get("VOICEGW_DB_PATH", "")
+        named = environment.get("VOICEGW_DB_PATH", "")
+        # Every call asks for the path; working it out takes longer than answering get_health.
+        resolve = functools.lru_cache(maxsize=4)(partial(_store_path, Path.cwd() if named else path.parent))
 
         def store_path() -> Path:
-            return _store_path(named_store, config_file)
+            return resolve(named or config_file.load().settings.cost_tracking.db_path or DEFAULT_STORE)
 
         return cls(
             config_file=config_file,
@@ -155,7 +189,6 @@ class Gateway:
             catalogs=CatalogCache(config_file),
             caller=Caller(door, _user_name()),
             now_ms=now_ms,
-            changing=anyio.Lock(),
             started_ms=now_ms(),
             instance_id=random.token_hex(6),
         )
@@ -190,14 +223,25 @@ class Gateway:
         await self.store_handle.close()
 
 
-def _store_path(named: str, config_file: ConfigFile) -> Path:
-    """Return where the store is: VOICEGW_DB_PATH, ``cost_tracking.db_path`` (relative to the file), the default."""
-    if named:
-        return Path(named).expanduser().absolute()
-    db_path = config_file.load().settings.cost_tracking.db_path
-    if db_path:
-        return (config_file.path.parent / Path(db_path).expanduser()).absolute()
-    return Path("~/.config/voicegateway/voicegw.db").expanduser()
+def _again(error: StoreUnavailable) -> StoreUnavailable:
+    """Return the same answer for another caller."""
+    return StoreUnavailable(error.message, hint=error.hint, details=error.details)
+
+
+def _store_path(folder: Path, named: str) -> Path:
+    """Return where the store is; ``named`` is relative to ``folder``.
+
+    Raises:
+        StoreUnavailable: the path is none.
+    """
+    with contextlib.suppress(RuntimeError):
+        if "\0" not in named:
+            return (folder / Path(named).expanduser()).absolute()
+    raise StoreUnavailable(
+        f"{quote(named)} is no path of a store: its home does not exist, or it holds a zero byte.",
+        hint="Correct VOICEGW_DB_PATH, or cost_tracking.db_path in the file.",
+        details={"path": quote(named), "reason": "path"},
+    )
 
 
 def price_overrides(settings: Settings) -> dict[str, list[PriceOverride]]:

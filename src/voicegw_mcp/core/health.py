@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from voicegw_mcp import __version__
 from voicegw_mcp.config.parse import problems_in
+from voicegw_mcp.config.secrets import is_reference
 from voicegw_mcp.core.answers import Answer
-from voicegw_mcp.core.providers import provider_status
+from voicegw_mcp.core.providers import missing_key
 from voicegw_mcp.errors import ConfigInvalid, GatewayError
-from voicegw_mcp.store.rollups import recorded_requests
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from voicegw_mcp.core.catalog import Catalog
     from voicegw_mcp.core.gateway import Gateway
 
@@ -76,7 +74,7 @@ class Health(Answer):
 async def health(gateway: Gateway) -> Health:
     """Return the state of file and store. Never raises for what it reports on."""
     catalog, config_error = _load(gateway)
-    store = await _store_health(gateway)
+    store, wanted = await _store_health(gateway)
     version = catalog.configuration.version if catalog else ""
     return Health(
         version=__version__,
@@ -94,7 +92,7 @@ async def health(gateway: Gateway) -> Health:
         ),
         store=store,
         instance_id=gateway.instance_id,
-        warnings=_warnings(gateway, catalog, config_error, store),
+        warnings=_warnings(gateway, catalog, config_error, store, wanted),
     )
 
 
@@ -105,19 +103,17 @@ def _load(gateway: Gateway) -> tuple[Catalog | None, ConfigInvalid | None]:
         return None, error
 
 
-async def _store_health(gateway: Gateway) -> StoreHealth:
-    path: Path | None = None
+async def _store_health(gateway: Gateway) -> tuple[StoreHealth, str]:
+    """Return the store's state, and the path that was configured for it."""
+    handle = gateway.store_handle
+    wanted = ""
     try:
-        path = gateway.store_handle.wanted_path()
-        store = await gateway.store()
-        return StoreHealth(
-            kind="sqlite",
-            path=str(store.path),
-            rows=await recorded_requests(store),
-            size_bytes=store.size_bytes(),
-        )
+        wanted = str(handle.wanted_path())
+        store = await handle.get()
+        rows, size = await handle.recorded(store), store.size_bytes()
+        return StoreHealth(kind="sqlite", path=str(store.path), rows=rows, size_bytes=size), wanted
     except GatewayError as error:
-        return StoreHealth(kind="sqlite", path=str(path or ""), error=f"{error.message} {error.hint}".strip())
+        return StoreHealth(kind="sqlite", path=wanted, error=f"{error.message} {error.hint}".strip()), wanted
 
 
 def _describe(error: ConfigInvalid | None) -> ConfigError | None:
@@ -133,32 +129,39 @@ def _describe(error: ConfigInvalid | None) -> ConfigError | None:
 
 
 def _warnings(
-    gateway: Gateway, catalog: Catalog | None, config_error: ConfigInvalid | None, store: StoreHealth
+    gateway: Gateway,
+    catalog: Catalog | None,
+    config_error: ConfigInvalid | None,
+    store: StoreHealth,
+    wanted: str,
 ) -> list[str]:
     found: list[str] = []
     if config_error is not None:
         state = "the last good version stays in force" if catalog else "no configuration is in force"
         found.append(f"{gateway.config_file.path.name} is broken: {state}; writing tools refuse.")
-    if not gateway.config_file.path.exists():
+    if not gateway.config_file.exists:
         found.append(
             f"There is no {gateway.config_file.path} yet: `voicegw init` or the first change makes it."
         )
-    if store.error is None and store.path and str(gateway.store_handle.wanted_path()) != store.path:
+    if wanted != store.path:
         found.append(
-            f"{gateway.store_handle.wanted_path()} is a VoiceGateway store and is left alone; "
-            f"`voicegw import {gateway.store_handle.wanted_path()}` copies it into {store.path}."
+            f"{wanted} is a VoiceGateway store and is left alone; "
+            f"`voicegw import {wanted}` copies it into {store.path}."
         )
     if catalog is not None:
         name = gateway.config_file.path.name
-        problems = [*catalog.configuration.notes, *catalog.warnings()]
+        problems = [*catalog.configuration.notes, *catalog.warnings]
         found += [
             f"{name}:{item.line}: {item.path} {item.message}. {item.hint}".rstrip() for item in problems
         ]
         for entry in catalog.providers.values():
-            status = provider_status(gateway, catalog, entry)
-            if not status.configured and entry.provider_type is not None and entry.settings.enabled:
-                found.append(f"Provider {entry.id} is not configured: {status.reason}.")
-            if status.key_reference and not status.key_reference.startswith("${"):
+            reference = entry.key_reference
+            if reference is None or entry.provider_type is None or not entry.settings.enabled:
+                continue
+            reason = missing_key(entry, gateway.secrets.look_up(reference))
+            if reason:
+                found.append(f"Provider {entry.id} is not configured: {reason}.")
+            elif not is_reference(reference):
                 found.append(
                     f"Provider {entry.id} has its key in the file: move it out with `voicegw secrets set`."
                 )

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 from voicegw_mcp.config.document import DELETE, Edit
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.changes import Plan
-from voicegw_mcp.core.entries import check_options, raw_entry, reference_edits, require_confirmation
+from voicegw_mcp.core.entries import (
+    check_options,
+    check_text,
+    raw_entry,
+    reference_edits,
+    require_confirmation,
+)
 from voicegw_mcp.domain import MODEL_ID, MODEL_NAME, Modality, check_id
 from voicegw_mcp.errors import AlreadyExists, Conflict
 
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
 RESERVED: Final = frozenset(
     {"provider", "model", "display_name", "default_language", "default_voice", "enabled"}
 )
+MAX_TEXT: Final = 200
 
 
 class PriceView(Answer):
@@ -154,6 +161,9 @@ def plan_model(
             f"Model {model_id} is a model of {existing.modality}; its modality cannot change.",
             hint="Register it under another model_id, or delete it first.",
         )
+    for name in ("display_name", "default_language", "default_voice"):
+        if fields.get(name) is not None:
+            check_text(fields[name], name, longest=MAX_TEXT)
     given = {"provider": provider_id, "model": model_name, **fields}
     entry = {key: value for key, value in given.items() if value is not None}
     if existing is None and entry.get("enabled") is True:

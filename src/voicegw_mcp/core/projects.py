@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config.document import DELETE, Edit
 from voicegw_mcp.config.schema import check_timezone
@@ -10,7 +10,7 @@ from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.budgets import BudgetStatus, budget_status
 from voicegw_mcp.core.changes import Plan
 from voicegw_mcp.core.costs import Spend, costs, spend
-from voicegw_mcp.core.entries import raw_entry, require_confirmation
+from voicegw_mcp.core.entries import blaming, check_text, raw_entry, require_confirmation
 from voicegw_mcp.core.periods import day_window, iso, next_midnight_ms, resolve_window
 from voicegw_mcp.core.queries import ask_window
 from voicegw_mcp.domain import ENTRY_ID, Modality, check_id, to_nano_usd, to_usd
@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from voicegw_mcp.core.gateway import Gateway
 
 MAX_TAGS = 20
+MAX_TAG = 64
+MAX_NAME = 200
 MAX_TEXT = 2_000
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "description": "",
+    "daily_budget": 0,
+    "budget_action": "warn",
+    "tags": [],
+    "timezone": "",
+}
+"""Values that need no line in the file."""
 
 
 class ProjectView(Answer):
@@ -172,20 +182,21 @@ def plan_project(catalog: Catalog, *, project_id: str, fields: Mapping[str, Any]
     _check_texts(given)
     models = {m: given[f"{m}_model"] for m in Modality if f"{m}_model" in given}
     stack = given.get("default_stack")
-    if stack and models:
+    if stack is not None and models:
         raise InvalidInput(
             f"default_stack and {', '.join(f'{m}_model' for m in models)} exclude each other.",
             field="default_stack",
             hint="Pass a stack, or the models one by one.",
         )
-    if stack and stack not in catalog.settings.stacks:
+    if stack is not None and stack not in catalog.settings.stacks:
         raise InvalidInput(
             f"There is no stack {quote(stack)}.",
             field="default_stack",
             hint=_choices(stack, catalog.settings.stacks, "stacks"),
         )
     for modality, model_id in models.items():
-        model = catalog.model(model_id)
+        with blaming(f"{modality}_model"):
+            model = catalog.model(model_id)
         if model.modality != modality:
             raise InvalidInput(
                 f"{quote(model_id)} is a model of {model.modality}, not {modality}.",
@@ -197,10 +208,9 @@ def plan_project(catalog: Catalog, *, project_id: str, fields: Mapping[str, Any]
         raw = {key: value for key, value in raw.items() if key not in {"stt_model", "llm_model", "tts_model"}}
     elif models:
         raw.pop("default_stack", None)
-    defaults: dict[str, Any] = {"description": "", "daily_budget": 0, "budget_action": "warn", "tags": []}
     entry = {
         **raw,
-        **{key: value for key, value in given.items() if key in raw or value != defaults.get(key)},
+        **{key: value for key, value in given.items() if key in raw or value != DEFAULTS.get(key)},
     }
     verb = "Update" if declared else "Create"
     return Plan(f"{verb} project {project_id}", [Edit(("projects", project_id), entry)], updates=declared)
@@ -234,17 +244,17 @@ def plan_project_removal(catalog: Catalog, *, project_id: str, spent: Spend, con
 
 
 def _check_texts(given: Mapping[str, Any]) -> None:
-    for field in ("name", "description"):
-        text = given.get(field, "")
-        if len(text) > MAX_TEXT or any(not char.isprintable() and char != "\n" for char in text):
-            raise InvalidInput(f"{field} is too long or holds control characters.", field=field)
-    if "name" in given and not given["name"].strip():
-        raise InvalidInput("name is empty.", field="name", hint="Give the project a name people recognise.")
+    check_text(given["name"], "name", longest=MAX_NAME)
+    check_text(given.get("description", ""), "description", longest=MAX_TEXT, several_lines=True)
     tags = given.get("tags", [])
-    if len(tags) > MAX_TAGS or any(not tag or len(tag) > 64 or not tag.isprintable() for tag in tags):
+    if len(tags) > MAX_TAGS:
         raise InvalidInput(
-            f"tags takes at most {MAX_TAGS} printable texts of 1 to 64 characters.", field="tags"
+            f"tags has {len(tags)} texts; at most {MAX_TAGS} are taken.",
+            field="tags",
+            hint="Pass fewer tags.",
         )
+    for tag in tags:
+        check_text(tag, "tags", longest=MAX_TAG)
     try:
         check_timezone(given.get("timezone", ""))
     except ValueError as error:

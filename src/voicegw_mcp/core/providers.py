@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config.document import DELETE, Edit
-from voicegw_mcp.config.secrets import is_reference
+from voicegw_mcp.config.secrets import hide_password, is_reference
 from voicegw_mcp.core.addresses import check_base_url
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.changes import Plan, apply_change
@@ -24,6 +24,7 @@ from voicegw_mcp.errors import AlreadyExists, Conflict, InvalidInput, ProviderFa
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from voicegw_mcp.config.secrets import Lookup
     from voicegw_mcp.core.catalog import Catalog, ProviderEntry
     from voicegw_mcp.core.gateway import Gateway
     from voicegw_mcp.core.probe_answers import ProbeResult
@@ -64,8 +65,9 @@ def view_provider(catalog: Catalog, entry: ProviderEntry) -> dict[str, Any]:
         "source": "yaml",
         "enabled": entry.settings.enabled,
         "api_key_masked": show_key(entry),
-        "base_url": entry.settings.base_url
-        or (entry.provider_type.base_url if entry.provider_type else None),
+        "base_url": hide_password(entry.settings.base_url)
+        if entry.settings.base_url
+        else (entry.provider_type.base_url if entry.provider_type else None),
         "model_count": len(catalog.models_of_provider(entry.id)),
     }
 
@@ -80,12 +82,8 @@ def show_key(entry: ProviderEntry) -> str:
 
 def provider_status(gateway: Gateway, catalog: Catalog, entry: ProviderEntry) -> ProviderStatus:
     """Return whether ``entry`` has all it needs, and the reason and the command to run when not."""
-    reason, has_key = "", False
-    if entry.key_reference is not None:
-        found = gateway.secrets.look_up(entry.key_reference)
-        has_key = found.value is not None
-        if not has_key and needs_key(entry):
-            reason = found.reason + (f"; run: {found.command}" if found.command else "")
+    found = gateway.secrets.look_up(entry.key_reference) if entry.key_reference is not None else None
+    reason = missing_key(entry, found)
     if entry.provider_type is None:
         reason = f"unknown provider type {quote(entry.type_name)}"
     elif not entry.settings.enabled:
@@ -94,10 +92,17 @@ def provider_status(gateway: Gateway, catalog: Catalog, entry: ProviderEntry) ->
         configured=not reason,
         type="local" if entry.local else "cloud",
         model_count=len(catalog.models_of_provider(entry.id)),
-        has_api_key=has_key,
+        has_api_key=found is not None and found.value is not None,
         reason=reason or None,
         key_reference=show_key(entry) or None,
     )
+
+
+def missing_key(entry: ProviderEntry, found: Lookup | None) -> str:
+    """Return why a provider that needs a key has none, and the command to run; "" when nothing is missing."""
+    if found is None or found.value is not None or not needs_key(entry):
+        return ""
+    return found.reason + (f"; run: {found.command}" if found.command else "")
 
 
 def needs_key(entry: ProviderEntry) -> bool:
@@ -123,13 +128,11 @@ async def test_entry(
             hint="Correct its `type:` in the file; get_health lists the valid one that is nearest.",
         )
     found = gateway.secrets.look_up(entry.key_reference) if entry.key_reference else None
-    missing = found is not None and found.value is None and needs_key(entry)
-    key_hint = f"{found.reason}; run: {found.command}" if missing and found is not None else ""
     return await probe(
         entry.provider_type,
         base_url=entry.settings.base_url,
         api_key=found.value if found else None,
-        key_hint=key_hint,
+        key_hint=missing_key(entry, found),
         timeout_s=timeout_s,
         allowed_private_hosts=frozenset(catalog.settings.security.allow_private_hosts),
         options=entry.settings.options(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from voicegw_mcp.core.entries import blaming
 from voicegw_mcp.core.periods import resolve_window
 from voicegw_mcp.store.rollups import recorded_span
 from voicegw_mcp.store.series import recorded_names
@@ -55,15 +56,18 @@ async def check_filters(
         NotFound: naming the nearest ids.
     """
     asked = (
-        (project, catalog.projects, 0, catalog.project),
-        (provider_id, catalog.providers, 1, catalog.provider),
-        (model_id, catalog.models, 2, catalog.model),
+        ("project", project, catalog.projects, 0, catalog.project),
+        ("provider_id", provider_id, catalog.providers, 1, catalog.provider),
+        ("model_id", model_id, catalog.models, 2, catalog.model),
     )
     unknown = [
-        (name, column, find) for name, known, column, find in asked if name is not None and name not in known
+        (field, name, column, find)
+        for field, name, known, column, find in asked
+        if name is not None and name not in known
     ]
     if unknown:
         recorded = await recorded_names(store)
-        for name, column, find in unknown:
+        for field, name, column, find in unknown:
             if all(names[column] != name for names in recorded):
-                find(name)
+                with blaming(field):
+                    find(name)

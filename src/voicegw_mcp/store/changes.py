@@ -94,7 +94,7 @@ async def get_change(reads: Reads, change_id: str) -> ChangeRecord | None:
     return ChangeRecord(*rows[0]) if rows else None
 
 
-async def pending_changes(reads: Reads, file: str) -> list[ChangeRecord]:
+def pending_changes(connection: sqlite3.Connection, file: str) -> list[ChangeRecord]:
     """Return the changes to ``file`` that were never settled, oldest first."""
-    rows = await reads.read(f"{_SELECT} WHERE state = 'pending' AND file = ? ORDER BY id", (file,))
+    rows = connection.execute(f"{_SELECT} WHERE state = 'pending' AND file = ? ORDER BY id", (file,))
     return [ChangeRecord(*row) for row in rows]

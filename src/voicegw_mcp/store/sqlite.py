@@ -8,9 +8,10 @@ May import ``errors``, ``store.schema`` and ``store.failures``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 import aiosqlite
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
+Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
+"""Inode, size and modification time (ns) of the main file and, when there is one, its write-ahead log."""
+
 
 _LEAST_PATIENCE_MS: Final = 500
+_SETTLED_NS: Final = 100_000_000
+"""Two writes within one tick of the file system's clock can leave the same stamp behind: a younger one tells nothing."""
 _READER_CACHE_KIB: Final = 16_000
 
 
@@ -39,6 +45,18 @@ class Reads(Protocol):
 
     async def read(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         """Return all rows of one query."""
+        ...
+
+
+class Transact(Protocol):
+    """What runs a transaction in the writer thread.
+
+    It stands between BEGIN IMMEDIATE and COMMIT; an exception from it rolls back. ``durable`` waits until the disk has
+    it (``synchronous=FULL``), for the journal.
+    """
+
+    def __call__(self, transaction: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        """Return what ``transaction`` returned; raises StoreUnavailable."""
         ...
 
 
@@ -67,6 +85,7 @@ class Store:
         self._writer: sqlite3.Connection | None = None
         self._writer_thread: ThreadPoolExecutor | None = None
         self._closed = False
+        self._locked: tuple[float, StoreUnavailable] | None = None
 
     @classmethod
     async def open(cls, path: Path, *, read_only: bool = False, busy_timeout_ms: int = 4000) -> Store:
@@ -121,7 +140,7 @@ class Store:
         async with self._reading:
             return await self._fetch(sql, params)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[Reads, None]:
         """Hold one state of the store for several queries, so that the parts of a report agree.
 
@@ -136,16 +155,19 @@ class Store:
                     await self._fetch("ROLLBACK")
 
     async def write(self, transaction: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
-        """Run ``transaction`` between BEGIN IMMEDIATE and COMMIT, after all writes asked for before it.
+        """Run one transaction in the writer thread; see ``run`` and ``Transact``."""
+        return await self.run(lambda transact: transact(transaction, durable=durable))
+
+    async def run(self, task: Callable[[Transact], T]) -> T:
+        """Run ``task`` in the writer thread, after all tasks asked for before it.
 
         Once asked for it runs to its end even when the caller is cancelled; the caller then waits for that end.
 
         Args:
-            transaction: a synchronous function of the writer connection; an exception from it rolls back.
-            durable: wait until the disk has it (``synchronous=FULL``), for the journal.
+            task: a synchronous function; it gets what runs transactions and may do other slow things between them.
 
         Returns:
-            What ``transaction`` returned.
+            What ``task`` returned.
 
         Raises:
             StoreUnavailable: read-only, closed, locked, full, damaged, not permitted.
@@ -161,7 +183,7 @@ class Store:
         if self._writer_thread is None:
             self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="voicegw-store-writer")
         future = asyncio.get_running_loop().run_in_executor(
-            self._writer_thread, self._transact, transaction, durable
+            self._writer_thread, self._run, task, time.monotonic()
         )
         try:
             return await asyncio.shield(future)
@@ -174,8 +196,24 @@ class Store:
 
     def size_bytes(self) -> int:
         """Return the bytes of the main file and its write-ahead log."""
-        wal = self.path.with_name(f"{self.path.name}-wal")
-        return sum(file.stat().st_size for file in (self.path, wal) if file.exists())
+        return sum(size for _, size, _ in self._file_stats())
+
+    def stamp(self) -> Stamp | None:
+        """Return what every commit of any process changes; None while the last change is too young to tell.
+
+        Costs two ``stat`` and no query: for answers that may be kept while the store stays as it is.
+        """
+        found = self._file_stats()
+        youngest = max((mtime_ns for _, _, mtime_ns in found), default=0)
+        return found if found and time.time_ns() - youngest > _SETTLED_NS else None
+
+    def _file_stats(self) -> Stamp:
+        found: list[tuple[int, int, int]] = []
+        for name in (str(self.path), f"{self.path}-wal"):
+            with contextlib.suppress(OSError):
+                known = os.stat(name)  # noqa: PTH116 - a path object costs more than the call, at every get_health
+                found.append((known.st_ino, known.st_size, known.st_mtime_ns))
+        return tuple(found)
 
     async def _fetch(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         if self._reader is None:
@@ -186,7 +224,19 @@ class Store:
                 await self._reader.execute_fetchall(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
             return [tuple(row) for row in await self._reader.execute_fetchall(sql, params)]
 
-    def _transact(self, transaction: Callable[[sqlite3.Connection], T], durable: bool) -> T:
+    def _run(self, task: Callable[[Transact], T], asked: float) -> T:
+        if self._locked is not None and asked < self._locked[0]:
+            # Someone waited in vain while this one stood in line; one more span of patience each would add up.
+            error = self._locked[1]
+            raise StoreUnavailable(error.message, hint=error.hint, details=error.details)
+        try:
+            return task(self._transact)
+        except StoreUnavailable as error:
+            if error.details.get("reason") == "locked":
+                self._locked = (time.monotonic(), error)
+            raise
+
+    def _transact(self, transaction: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
         with translated(self.path):
             if self._writer is None:
                 self._writer = connect(self.path, timeout_s=self._busy_timeout_ms / 1000)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from voicegw_mcp.config.secrets import REFERENCE, SECRET_KEYS
+from voicegw_mcp.config.secrets import REFERENCE, is_secret_name
 from voicegw_mcp.config.values import is_list, is_map
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.changes import apply_change
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 
 UNKNOWN: Final = "is an unknown argument"
+MAX_PROBLEMS: Final = 20
+"""Problems that one answer lists; the message counts all."""
+MOST_LEVELS: Final = 20
 
 
 class Input(BaseModel):
@@ -66,7 +69,7 @@ def _from_json(value: object) -> object:
     if isinstance(value, str) and value[:1] in {"{", "["}:
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 
@@ -104,13 +107,14 @@ class Tool:
         except ValidationError as error:
             raise _invalid_input(self, error) from None
         if not self.read_only:
-            _refuse_references(parsed.model_dump(), "")
+            _refuse_references(dict(parsed), "")
         return parsed
 
     @cached_property
     def input_schema(self) -> dict[str, Any]:
         """JSON schema of the arguments: flat, without $ref, anyOf and null, which several hosts reject."""
-        return {**flat(self.input_model.model_json_schema()), "additionalProperties": False}
+        schema = {**flat(self.input_model.model_json_schema()), "additionalProperties": False}
+        return {key: value for key, value in schema.items() if key != "description"}
 
     @cached_property
     def output_schema(self) -> dict[str, Any]:
@@ -147,21 +151,24 @@ def tool(
     return define
 
 
-def _refuse_references(value: object, path: str, name: str = "") -> None:
+def _refuse_references(value: object, path: str, name: str = "", depth: int = 0) -> None:
     """Refuse ``${...}`` outside keys: written into a text, it would be expanded there and show a secret to everyone."""
     if isinstance(value, str):
-        if REFERENCE.search(value) and not SECRET_KEYS.search(name):
+        if REFERENCE.search(value) and not is_secret_name(name):
+            field = quote(path)[1:-1]
             raise InvalidInput(
-                f"{path} holds a reference; only keys take references.",
-                field=path,
+                f"{field} holds a reference; only keys take references.",
+                field=field,
                 hint="Write the value itself.",
             )
+    elif depth > MOST_LEVELS:
+        return  # the core refuses what is nested too deeply
     elif is_map(value):
         for key, item in value.items():
-            _refuse_references(item, f"{path}.{key}" if path else key, key)
+            _refuse_references(item, f"{path}.{key}" if path else key, key, depth + 1)
     elif is_list(value):
         for item in value:
-            _refuse_references(item, path, name)
+            _refuse_references(item, path, name, depth + 1)
 
 
 def _invalid_input(tool: Tool, error: ValidationError) -> InvalidInput:
@@ -174,7 +181,7 @@ def _invalid_input(tool: Tool, error: ValidationError) -> InvalidInput:
         f"{tool.name}: {first['field']} {first['message']}{more}.",
         field=first["field"],
         hint=first.get("hint") or f"Correct {first['field']} and call again.",
-        details={"problems": problems},
+        details={"problems": problems[:MAX_PROBLEMS]},
     )
 
 
@@ -190,7 +197,7 @@ def _problem(tool: Tool, item: ErrorDetails) -> dict[str, str]:
     if item["type"] == "missing":
         return {"field": field, "message": "is required", "hint": f"Pass {field}."}
     message = item["msg"].removeprefix("Value error, ")
-    secret = "key" in field or "token" in field
+    secret = is_secret_name(field) or field.partition(".")[0] in {"options", "config"}
     shown = (
         "" if secret or not isinstance(item["input"], str | int | float) else f" (got {quote(item['input'])})"
     )

@@ -97,7 +97,7 @@ async def register_model(gateway: Gateway, args: RegisterModel) -> ModelWritten:
 
     Use when a provider's model is to be used, after add_provider. Answers its price if known.
     """
-    model_id = args.model_id or f"{args.provider_id}/{args.model_name}"
+    model_id = f"{args.provider_id}/{args.model_name}" if args.model_id is None else args.model_id
     plan = partial(
         models.plan_model,
         modality=args.modality,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from voicegw_mcp.core.latency import LatencyGrouping, LatencyReport, latency
 from voicegw_mcp.core.log_pages import Detail, LogPage, log_page
 from voicegw_mcp.core.providers import ProviderStatus
 from voicegw_mcp.core.queries import ask_window, check_filters
+from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.domain import Modality, RequestStatus, Window, to_nano_usd
 from voicegw_mcp.store.requests import LogFilter
 from voicegw_mcp.store.sqlite import Store
@@ -32,6 +33,9 @@ Period = Literal[
     "last_30d",
     "all",
 ]
+
+MOST_NANOUSD: Final = 2**63 - 1
+"""The largest amount the store can be asked for."""
 
 
 class GetHealth(Input):
@@ -68,13 +72,13 @@ async def get_provider_status(gateway: Gateway, args: GetProviderStatus) -> Prov
     Use when calls fail for want of a key. Asks no provider; test_provider does.
     """
     catalog = gateway.catalog()
-    asked = [args.provider_id] if args.provider_id else list(catalog.providers)
+    asked = list(catalog.providers) if args.provider_id is None else [args.provider_id]
     found = {
         name: providers.provider_status(gateway, catalog, catalog.providers[name])
         for name in asked
         if name in catalog.providers
     }
-    missing = [name for name in asked if name not in found]
+    missing = [escape_untrusted(name, 200) for name in asked if name not in found]
     return ProviderStatuses(providers=found, missing=missing, config_version=catalog.configuration.version)
 
 
@@ -187,7 +191,9 @@ class GetLogs(Input):
             status=self.status,
             session_id=self.session_id,
             min_latency_ms=self.min_latency_ms,
-            min_cost_nanousd=None if self.min_cost_usd is None else to_nano_usd(self.min_cost_usd),
+            min_cost_nanousd=None
+            if self.min_cost_usd is None
+            else min(to_nano_usd(self.min_cost_usd), MOST_NANOUSD),
             start_ms=window.start_ms if bounded else None,
             end_ms=window.end_ms if bounded and self.end is not None else None,
             search=self.search,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voicegw_mcp.config.secrets import literal_secrets
+from voicegw_mcp.config.secrets import hide_password, literal_secrets
 from voicegw_mcp.config.values import is_list, is_map
 from voicegw_mcp.core import models
 from voicegw_mcp.core.models import PriceView
@@ -130,5 +130,7 @@ def _without(data: Any, hidden: set[str]) -> Any:
     if is_list(data):
         return [_without(value, hidden) for value in data]
     if isinstance(data, str | int | float | bool | None):
-        return "***" if data in hidden else data
+        if str(data) in hidden:
+            return "***"
+        return hide_password(data) if isinstance(data, str) else data
     return str(data)  # dates, which YAML has and JSON has not

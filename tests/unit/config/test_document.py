@@ -11,7 +11,15 @@ import yaml
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from voicegw_mcp.config import emit, values
-from voicegw_mcp.config.document import DELETE, Edit, apply_edits, apply_to_data, entry_text, stages, unified_diff
+from voicegw_mcp.config.document import (
+    DELETE,
+    Edit,
+    apply_edits,
+    apply_to_data,
+    entry_text,
+    stages,
+    unified_diff,
+)
 from voicegw_mcp.config.excerpt import Excerpt, record_edits, restore_entry
 from voicegw_mcp.config.parse import parse
 from voicegw_mcp.errors import ConfigInvalid

@@ -47,7 +47,7 @@ SAMPLE_EDITS = (
         ("projects", "clinic"),
         {
             "name": 'Clinic "Nord"',
-            "description": "Termine: Mo–Fr",  # noqa: RUF001 - the sample's own dash
+            "description": "Termine: Mo–Fr",
             "daily_budget": 12.5,
             "budget_action": "block",
             "stt_model": "deepgram-eu/nova-3",

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 from voicegw_mcp.store.changes import (
     ChangeRecord,
@@ -32,12 +33,12 @@ async def test_a_change_is_pending_until_it_is_settled_once(store):
     await store.write(lambda connection: insert_pending(connection, record))
     stored = await get_change(store, record.id)
     assert stored == replace(record, state="pending", applied_ms=None)
-    assert await pending_changes(store, "/f.yaml") == [stored]
-    assert await pending_changes(store, "/other.yaml") == []
+    assert await store.write(partial(pending_changes, file="/f.yaml")) == [stored]
+    assert await store.write(partial(pending_changes, file="/other.yaml")) == []
     assert await store.write(lambda connection: mark_applied(connection, record.id, 7)) is True
     assert await store.write(lambda connection: mark_failed(connection, record.id)) is False
     assert await get_change(store, record.id) == replace(record, state="applied", applied_ms=7)
-    assert await pending_changes(store, "/f.yaml") == []
+    assert await store.write(partial(pending_changes, file="/f.yaml")) == []
     assert await get_change(store, "none") is None
 
 

@@ -307,3 +307,23 @@ async def test_a_disk_that_is_full_rolls_back_and_says_so(store):
         await store.write(fill)
     assert caught.value.details["reason"] == "full"
     assert await count_series(store) == 0
+
+
+async def test_writes_that_stood_in_line_behind_a_locked_store_fail_with_the_first_one(tmp_path):
+    store = await Store.open(tmp_path / "s.db", busy_timeout_ms=300)
+    other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    tries = []
+
+    def put(connection):
+        tries.append(connection)
+
+    try:
+        other.execute("BEGIN EXCLUSIVE")
+        failures = await asyncio.gather(*(store.write(put) for _ in range(5)), return_exceptions=True)
+        assert {failure.details["reason"] for failure in failures} == {"locked"}
+        other.execute("ROLLBACK")
+        await store.write(put)
+        assert len(tries) == 1
+    finally:
+        other.close()
+        await store.close()

@@ -171,7 +171,7 @@ def test_managed_entries_of_a_sample_are_read_as_they_are(sample):
             ManagedProject(
                 "clinic",
                 'Clinic "Nord"',
-                "Termine: Mo–Fr",  # noqa: RUF001 - the sample's own dash
+                "Termine: Mo–Fr",
                 "block",
                 "",
                 "deepgram-eu/nova-3",

@@ -1,0 +1,217 @@
+import contextlib
+import os
+import stat
+import threading
+from pathlib import Path
+
+import filelock
+import pytest
+
+from voicegw_mcp.config import file as file_module
+from voicegw_mcp.config.file import ConfigFile, find_config, version_of
+from voicegw_mcp.config.secrets import Secrets
+from voicegw_mcp.errors import ConfigInvalid, Conflict, ReadOnly, StoreUnavailable
+
+TEXT = "timezone: UTC  # here\n"
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "voicegw.yaml"
+    path.write_text(TEXT)
+    return ConfigFile(path, Secrets(tmp_path / "secrets.env", {}))
+
+
+def settle(config):
+    """Make the file old enough for its stat to be trusted."""
+    os.utime(config.path, ns=(10**18, 10**18))
+
+
+def put(config, new, expected=TEXT):
+    from voicegw_mcp.config import parse
+
+    planned = config.interpret(parse.parse(new))
+    with config.locked():
+        config.replace(expected.encode(), new.encode(), planned)
+
+
+def test_the_file_is_searched_explicit_first_then_the_variable_then_the_usual_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    at_home = tmp_path / "home" / ".config" / "voicegateway" / "voicegw.yaml"
+    assert find_config(None, {}) == at_home
+    at_home.parent.mkdir(parents=True)
+    at_home.write_text("")
+    assert find_config(None, {}) == at_home
+    here = tmp_path / "voicegw.yaml"
+    here.write_text("")
+    assert find_config(None, {}) == here
+    assert find_config(None, {"VOICEGW_CONFIG": "~/v.yaml"}) == tmp_path / "home" / "v.yaml"
+    assert find_config("x.yaml", {"VOICEGW_CONFIG": "~/v.yaml"}) == tmp_path / "x.yaml"
+
+
+def test_an_unchanged_file_is_read_once_and_gives_the_same_object(config, monkeypatch):
+    settle(config)
+    first = config.load()
+    monkeypatch.setattr(config, "read_bytes", lambda: pytest.fail("read again"))
+    assert config.load() is first
+    assert first.version == version_of(TEXT.encode())
+    assert len(first.version) == 12
+
+
+def test_a_fresh_file_is_read_again_but_interpreted_only_when_its_bytes_differ(config):
+    first = config.load()
+    assert config.load() is first
+    config.path.write_text(TEXT.replace("UTC", "CET"))
+    assert config.load().settings.timezone == "CET"
+
+
+def test_a_broken_file_keeps_the_last_good_version_and_only_changes_refuse(config):
+    good = config.load_unbroken()
+    config.path.write_text("timezone: Mars\n")
+    assert config.load() is good
+    assert config.error is not None
+    with pytest.raises(ConfigInvalid, match=r"voicegw\.yaml:1:1"):
+        config.load_unbroken()
+    config.path.write_text(TEXT)
+    assert config.load_unbroken().version == good.version
+    assert config.error is None
+
+
+def test_a_file_that_was_never_good_raises_every_time(tmp_path):
+    path = tmp_path / "voicegw.yaml"
+    path.write_bytes(b"\xff\xfe")
+    config = ConfigFile(path, Secrets(tmp_path / "secrets.env", {}))
+    for _ in range(2):
+        with pytest.raises(ConfigInvalid, match="UTF-16"):
+            config.load()
+
+
+def test_a_missing_file_is_an_empty_configuration_until_it_was_there_once(config):
+    config.path.unlink()
+    assert config.load().text == ""
+    config.path.write_text(TEXT)
+    config.load()
+    config.path.unlink()
+    assert config.load().text == TEXT
+    assert "the file is gone" in config.error.message
+
+
+def test_a_file_larger_than_the_limit_is_refused(config):
+    config.path.write_bytes(b"#" * (file_module.parse.MAX_BYTES + 10))
+    with pytest.raises(ConfigInvalid, match="bytes"):
+        config.load()
+
+
+def test_replacing_keeps_mode_and_symlink_and_serves_the_new_version(config, tmp_path):
+    real = tmp_path / "real" / "gateway.yaml"
+    real.parent.mkdir()
+    config.path.rename(real)
+    config.path.symlink_to(real)
+    real.chmod(0o640)
+    config.load()
+    put(config, "timezone: CET\n")
+    assert config.path.is_symlink()
+    assert real.read_text() == "timezone: CET\n"
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert config.load().settings.timezone == "CET"
+    assert config.target() == real
+
+
+def test_replacing_what_an_editor_changed_meanwhile_is_a_conflict(config):
+    config.path.write_text("timezone: CET\n")
+    with pytest.raises(Conflict) as caught:
+        put(config, "timezone: EET\n")
+    assert caught.value.details["config_version"] == version_of(b"timezone: CET\n")
+    assert config.path.read_text() == "timezone: CET\n"
+    assert sorted(path.name for path in config.path.parent.iterdir() if path.suffix == ".tmp") == []
+
+
+def test_a_new_file_is_private_and_its_folder_is_made(tmp_path):
+    config = ConfigFile(tmp_path / "a" / "b" / "voicegw.yaml", Secrets(tmp_path / "secrets.env", {}))
+    put(config, TEXT, expected="")
+    assert stat.S_IMODE(config.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(config.path.parent.stat().st_mode) == 0o700
+
+
+def test_the_lock_is_entered_in_one_thread_and_left_in_another(config):
+    held = config.locked()
+    held.__enter__()
+    thread = threading.Thread(target=held.__exit__, args=(None, None, None))
+    thread.start()
+    thread.join(10)
+    with config.locked():
+        pass
+
+
+def test_a_lock_held_elsewhere_is_told_after_a_bounded_wait(config, monkeypatch):
+    monkeypatch.setattr(file_module, "LOCK_TIMEOUT_S", 0.01)
+    with (
+        filelock.FileLock(config.path.with_name(".voicegw.yaml.lock")),
+        pytest.raises(StoreUnavailable, match="being changed by another process"),
+        config.locked(),
+    ):
+        pass
+
+
+def test_a_file_where_a_folder_should_be_is_read_only(tmp_path):
+    (tmp_path / "blocked").write_text("")
+    config = ConfigFile(tmp_path / "blocked" / "voicegw.yaml", Secrets(tmp_path / "secrets.env", {}))
+    with pytest.raises(ReadOnly), config.locked():
+        pass
+
+
+def test_a_mode_that_cannot_be_given_away_is_no_failure(config, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    put(config, "timezone: CET\n")
+    assert config.path.read_text() == "timezone: CET\n"
+
+
+def test_a_model_id_in_two_modalities_is_told_with_its_place(config):
+    config.path.write_text("models:\n  stt:\n    m: {provider: a}\n  tts:\n    m: {provider: a}\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        config.load()
+    (problem,) = caught.value.details["problems"]
+    assert (problem["path"], problem["line"], problem["message"]) == (
+        "models.tts.m",
+        5,
+        "is a model of stt already",
+    )
+
+
+def test_a_reference_without_a_value_is_one_problem_not_two(config):
+    config.path.write_text("timezone: ${NOBODY}\ncost_tracking: {daily_budget_alert: '${NOBODY}'}\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        config.load()
+    assert [problem["path"] for problem in caught.value.details["problems"]] == [
+        "timezone",
+        "cost_tracking.daily_budget_alert",
+    ]
+
+
+def test_two_threads_may_load_while_a_third_replaces(config):
+    config.load()
+    stop, failures = threading.Event(), []
+
+    def read():
+        while not stop.is_set():
+            with contextlib.suppress(StopIteration):
+                zone = config.load().settings.timezone
+                if zone not in {"UTC", "CET"} or config.error:
+                    failures.append(zone)
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    old, new = TEXT, "timezone: CET\n"
+    for _ in range(20):
+        put(config, new, expected=old)
+        old, new = new, old
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+    assert failures == []
+    assert Path(config.path).read_text() == old

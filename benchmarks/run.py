@@ -1,0 +1,360 @@
+"""Measure voicegw-mcp against ``bare_server.py``: cold start, memory, calls, changes, size of tools/list.
+
+    python benchmarks/run.py                 # a table
+    python benchmarks/run.py --json          # the same as JSON
+    python benchmarks/run.py --write-docs    # docs/performance.md as well
+    python benchmarks/run.py --check         # exit code 1 when a bar is missed
+
+Both servers run in turns within one run, and what is judged is the median of the ratios of neighbours: a machine that
+gets slower meanwhile slows both. Linux only, for /proc. Run it on a quiet machine; the load is told with the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import importlib.metadata
+import json
+import os
+import platform
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from client import LineClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT = ROOT / "docs" / "performance.md"
+OURS = [str(Path(sys.executable).with_name("voicegw-mcp"))]
+BARE = [sys.executable, str(Path(__file__).with_name("bare_server.py"))]
+KEY = "fake-key-0001"
+CALLS, BLOCK, WARM_UP = 500, 20, 40
+PROVIDERS = """
+providers:
+  openai:
+    api_key: ${OPENAI_API_KEY}
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured thing. ``values`` are what was measured, one per round; ``bar`` is judged on their median."""
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+    bar: float | None = None
+    at_least: bool = False
+
+    @property
+    def median(self) -> float:
+        """What is judged."""
+        return statistics.median(self.values)
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the bar holds; None without a bar."""
+        if self.bar is None:
+            return None
+        return self.median >= self.bar if self.at_least else self.median <= self.bar
+
+    def cells(self) -> list[str]:
+        """Return its row of the table."""
+        bar = "" if self.bar is None else f"{'>=' if self.at_least else '<='} {self.bar:g}"
+        shown = {None: "", True: "holds", False: "MISSED"}[self.holds]
+        spread = [min(self.values), self.median, max(self.values)]
+        return [self.name, self.unit, *(_number(value) for value in spread), bar, shown]
+
+
+class Bench:
+    """One run: a scratch gateway, and the two servers on it."""
+
+    def __init__(self, folder: Path, rounds: int) -> None:
+        self.rounds = rounds
+        self._folder = folder
+        self._errors = folder / "stderr.log"
+        self._environment = {
+            **os.environ,
+            "HOME": str(folder),
+            "VOICEGW_CONFIG": str(folder / "voicegw.yaml"),
+            "VOICEGW_DB_PATH": str(folder / "voicegw.db"),
+            "OPENAI_API_KEY": KEY,
+        }
+        starter = files("voicegw_mcp.cli").joinpath("starter.yaml").read_text(encoding="utf-8")
+        (folder / "voicegw.yaml").write_text(starter + PROVIDERS, encoding="utf-8")
+
+    def ours(self) -> LineClient:
+        """Spawn voicegw-mcp on the scratch gateway."""
+        return LineClient(OURS, self._environment, self._errors)
+
+    def bare(self) -> LineClient:
+        """Spawn the bare server in the same environment."""
+        return LineClient(BARE, self._environment, self._errors)
+
+    def starts(self) -> list[Figure]:
+        """Cold start until tools/list is answered, then peak memory after one call."""
+        wall: dict[str, list[float]] = {"ours": [], "bare": []}
+        cpu: dict[str, list[float]] = {"ours": [], "bare": []}
+        peak: dict[str, list[float]] = {"ours": [], "bare": []}
+        for turn in range(
+            -1, 2 * self.rounds
+        ):  # the noisiest figure, so twice as often; turn -1 fills the caches and is thrown away
+            for which in ("ours", "bare") if turn % 2 else ("bare", "ours"):
+                with self.ours() if which == "ours" else self.bare() as client:
+                    client.initialize()
+                    client.tools()
+                    measured = client.elapsed_s() * 1000, client.cpu_s() * 1000
+                    client.call("get_health" if which == "ours" else "noop", {})
+                    if turn >= 0:
+                        wall[which].append(measured[0])
+                        cpu[which].append(measured[1])
+                        peak[which].append(client.peak_mib())
+        return [
+            Figure("cold start, voicegw-mcp", "ms", tuple(wall["ours"])),
+            Figure("cold start, bare", "ms", tuple(wall["bare"])),
+            Figure("cold start, ratio", "x", _ratios(wall), bar=1.25),
+            Figure("cold start CPU, voicegw-mcp", "ms", tuple(cpu["ours"])),
+            Figure("cold start CPU, bare", "ms", tuple(cpu["bare"])),
+            Figure("cold start CPU, ratio", "x", _ratios(cpu)),
+            Figure("peak memory, voicegw-mcp", "MiB", tuple(peak["ours"])),
+            Figure("peak memory, bare", "MiB", tuple(peak["bare"])),
+            Figure("peak memory, ratio", "x", _ratios(peak), bar=1.3),
+        ]
+
+    def calls(self) -> list[Figure]:
+        """The median of 500 calls of get_health and of the no-op, in turns of 20."""
+        medians: dict[str, list[float]] = {"ours": [], "bare": []}
+        for _ in range(self.rounds):
+            with self.ours() as ours, self.bare() as bare:
+                took: dict[str, list[float]] = {"ours": [], "bare": []}
+                for client in (ours, bare):
+                    client.initialize()
+                _time_calls(ours, "get_health", WARM_UP)
+                _time_calls(bare, "noop", WARM_UP)
+                for _ in range(CALLS // BLOCK):
+                    took["ours"] += _time_calls(ours, "get_health", BLOCK)
+                    took["bare"] += _time_calls(bare, "noop", BLOCK)
+            for which, times in took.items():
+                medians[which].append(statistics.median(times))
+        return [
+            Figure("get_health p50", "ms", tuple(medians["ours"])),
+            Figure("no-op call p50, bare", "ms", tuple(medians["bare"])),
+            Figure("get_health p50, ratio", "x", _ratios(medians), bar=1.5),
+        ]
+
+    def changes(self, pairs: int = 50) -> list[Figure]:
+        """Pairs of register_model and delete_model per second: each is durable in file and journal when answered."""
+        rates: list[float] = []
+        floors: list[float] = []
+        with self.ours() as client:
+            client.initialize()
+            for turn in range(-1, self.rounds):
+                began = time.perf_counter()
+                for number in range(pairs):
+                    self._pair(client, number)
+                between = time.perf_counter()
+                self._durable_writes(2 * pairs)
+                ended = time.perf_counter()
+                if turn >= 0:
+                    rates.append(pairs / (between - began))
+                    floors.append(pairs / (ended - between))
+        return [
+            Figure("register_model + delete_model", "pairs/s", tuple(rates), bar=80, at_least=True),
+            Figure("the same durable writes, nothing else", "pairs/s", tuple(floors)),
+        ]
+
+    def _durable_writes(self, count: int) -> None:
+        """Do what the disk has to do for ``count`` changes: a journal row and a file put in place, both synced."""
+        store = sqlite3.connect(self._folder / "floor.db", isolation_level=None)
+        store.executescript(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE IF NOT EXISTS row (text)"
+        )
+        folder = os.open(self._folder, os.O_RDONLY)
+        temporary, target = self._folder / "floor.tmp", self._folder / "floor.yaml"
+        for _ in range(count):
+            store.execute("INSERT INTO row VALUES (?)", ("x" * 1500,))
+            with temporary.open("wb") as file:
+                file.write(b"x" * 2000)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            os.fsync(folder)
+        os.close(folder)
+        store.close()
+
+    @staticmethod
+    def _pair(client: LineClient, number: int) -> None:
+        name = f"gpt-4.1-mini-{number}"
+        client.call("register_model", {"modality": "llm", "provider_id": "openai", "model_name": name})
+        client.call("delete_model", {"model_id": f"openai/{name}", "confirm": True})
+
+    def size(self) -> list[Figure]:
+        """Tokens of tools/list (o200k), as a host forwards it to a model."""
+        from bpe_openai import get_encoding  # noqa: PLC0415 - a test dependency
+
+        encoding = get_encoding("o200k_base")
+        with self.ours() as client:
+            client.initialize()
+            tools = client.tools()
+        lean = [{key: tool[key] for key in ("name", "description", "inputSchema")} for tool in tools]
+        whole = [
+            {key: tool[key] for key in ("name", "description", "inputSchema", "outputSchema")}
+            for tool in tools
+        ]
+        return [
+            Figure(
+                name,
+                "tokens",
+                (float(len(encoding.encode(json.dumps(part, separators=(",", ":"))))),),
+                bar=bar,
+            )
+            for name, part, bar in (
+                ("tools/list", lean, 3000),
+                ("tools/list with output schemas", whole, 6000),
+            )
+        ]
+
+
+def _time_calls(client: LineClient, tool: str, count: int) -> list[float]:
+    took: list[float] = []
+    for _ in range(count):
+        began = time.perf_counter()
+        client.call(tool, {})
+        took.append((time.perf_counter() - began) * 1000)
+    return took
+
+
+def _ratios(measured: dict[str, list[float]]) -> tuple[float, ...]:
+    return tuple(ours / bare for ours, bare in zip(measured["ours"], measured["bare"], strict=True))
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def circumstances(rounds: int) -> dict[str, str]:
+    """Return when, of what and on what machine the figures are."""
+    versions = {
+        name: importlib.metadata.version(name) for name in ("voicegw-mcp", "mcp", "pydantic", "anyio")
+    }
+    cpus = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    model = cpus[0].partition(":")[2].strip() if cpus else platform.machine()
+    return {
+        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
+        "machine": f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}",
+        "load average at the start": f"{os.getloadavg()[0]:.2f}",
+        "versions": ", ".join(
+            [
+                f"Python {platform.python_version()}",
+                *(f"{name} {number}" for name, number in versions.items()),
+            ]
+        ),
+        "rounds": str(rounds),
+    }
+
+
+def _commit() -> str:
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()
+
+
+HEADER = ["what", "unit", "min", "median", "max", "bar", ""]
+
+
+def table(figures: Iterable[Figure]) -> str:
+    rows = [HEADER, *(figure.cells() for figure in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if 2 <= at <= 4 else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def document(facts: dict[str, str], figures: Iterable[Figure]) -> str:
+    rows = "\n".join("| " + " | ".join(figure.cells()) + " |" for figure in figures)
+    told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    return f"""# Performance
+
+Written by `python benchmarks/run.py --write-docs`; do not edit. `make bench` measures again and shows the figures.
+
+{told}
+
+| {" | ".join(HEADER)} |
+| --- | --- | ---: | ---: | ---: | --- | --- |
+{rows}
+
+## How it is measured
+
+Ours is the installed command `voicegw-mcp` on the starter file with one provider; the other is `benchmarks/bare_server.py`,
+a low-level server on the same SDK over the same transport with one tool that does nothing. The client is the same for both:
+JSON-RPC lines over pipes, with the `initialize` handshake. The two take turns within one run, and a ratio is that of
+neighbours, so that a machine which gets slower or faster meanwhile changes both. Bars are judged on medians.
+
+- Cold start: from spawning the process until tools/list is answered. CPU is that of all threads of the process until then.
+- Peak memory: VmHWM after initialize, tools/list and one call (get_health, which reads the file and opens the store; no-op).
+- p50: the median of {CALLS} calls after {WARM_UP} that are not counted.
+- Pairs: each register_model and delete_model is one change, durable in the file and in the journal when it is answered.
+  Three syncs of the disk each; the line below tells how fast this disk does just those, in turns with ours.
+- Tokens: o200k, of compact JSON.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure voicegw-mcp against a bare server on the same SDK.")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="how often each thing is measured (9; at least 3)"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=["starts", "calls", "changes", "size"], help="measure only this"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a bar is missed")
+    parser.add_argument("--write-docs", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}")
+    options = parser.parse_args()
+    rounds = max(3, options.rounds)
+    facts, figures = circumstances(rounds), []
+    for part in ("size", "starts", "calls", "changes"):
+        if options.only and part not in options.only:
+            continue
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voicegw-bench-")))
+            figures += getattr(Bench(folder, rounds), part)()
+    if options.json:
+        shown: list[dict[str, Any]] = [
+            {**asdict(item), "median": item.median, "holds": item.holds} for item in figures
+        ]
+        print(json.dumps({**facts, "figures": shown}, indent=2))
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in facts.items()), table(figures), sep="\n\n")
+    if options.write_docs:
+        DOCUMENT.parent.mkdir(exist_ok=True)
+        DOCUMENT.write_text(document(facts, figures), encoding="utf-8")
+    return 1 if options.check and any(item.holds is False for item in figures) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

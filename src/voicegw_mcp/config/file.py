@@ -155,7 +155,10 @@ class ConfigFile:
         """
         try:
             with self.path.open("rb") as file:
-                return file.read(parse.MAX_BYTES + 1)
+                known = os.fstat(file.fileno())
+                small = stat.S_ISREG(known.st_mode) and known.st_size <= parse.MAX_BYTES
+                # Asked for a limit, Python makes room for all of it first: 4 MiB for every look at a small file.
+                return file.read() if small else file.read(parse.MAX_BYTES + 1)
         except FileNotFoundError:
             if self._good is not None and self._good.text:
                 raise self._invalid(
@@ -201,8 +204,8 @@ class ConfigFile:
         return self.interpret(parsed)
 
     @contextlib.contextmanager
-    def locked(self) -> Generator[None]:
-        """Hold the lock that every writer of this file takes (an editor takes none).
+    def locked(self) -> Generator[Path]:
+        """Hold the lock that every writer of this file takes (an editor takes none); gives the file behind any symlink.
 
         Raises:
             StoreUnavailable: another process holds it for longer than ``LOCK_TIMEOUT_S``.
@@ -212,12 +215,13 @@ class ConfigFile:
 
         target = self.target()
         try:
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not target.parent.exists():
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = filelock.FileLock(
                 target.with_name(f".{target.name}.lock"), timeout=LOCK_TIMEOUT_S, thread_local=False
             )
             with lock:
-                yield
+                yield target
         except filelock.Timeout as error:
             raise StoreUnavailable(
                 f"{self.path.name} is being changed by another process.", hint="Try again in a moment."
@@ -225,10 +229,11 @@ class ConfigFile:
         except OSError as error:
             raise self._not_writable(error) from error
 
-    def replace(self, expected: bytes, new: bytes, configuration: Configuration) -> None:
+    def replace(self, target: Path, expected: bytes, new: bytes, configuration: Configuration) -> None:
         """Put ``new`` in place of ``expected``, atomically and durably. The caller holds the lock.
 
         Args:
+            target: what ``locked`` gave.
             expected: the bytes the change was planned on.
             new: the bytes to write.
             configuration: what ``interpret`` made of ``new``; served from now on.
@@ -238,7 +243,6 @@ class ConfigFile:
             ReadOnly: the file or its folder takes no changes.
             StoreUnavailable: the disk is full or failed; the file is as it was.
         """
-        target = self.target()
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             if target.exists() and not os.access(target, os.W_OK):

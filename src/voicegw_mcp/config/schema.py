@@ -135,9 +135,9 @@ class Project(_Strict):
     tts_model: str | None = None
     timezone: Timezone = ""
     providers: dict[str, Provider] = {}
-    metrics: Metrics = Metrics()
-    replay: Replay = Replay()
-    tenant: Tenant = Tenant()
+    metrics: Metrics = Field(default_factory=Metrics)
+    replay: Replay = Field(default_factory=Replay)
+    tenant: Tenant = Field(default_factory=Tenant)
     routing: dict[str, Any] = {}
     branding: dict[str, Any] = {}
 
@@ -241,20 +241,20 @@ class Settings(_Strict):
 
     timezone: Timezone = "UTC"
     providers: dict[str, Provider] = {}
-    models: Models = Models()
+    models: Models = Field(default_factory=Models)
     stacks: dict[str, Stack] = {}
     projects: dict[str, Project] = {}
     default_project: str | None = None
-    fallbacks: Fallbacks = Fallbacks()
-    observability: Observability = Observability()
-    cost_tracking: CostTracking = CostTracking()
-    latency: Latency = Latency()
+    fallbacks: Fallbacks = Field(default_factory=Fallbacks)
+    observability: Observability = Field(default_factory=Observability)
+    cost_tracking: CostTracking = Field(default_factory=CostTracking)
+    latency: Latency = Field(default_factory=Latency)
     rate_limits: dict[str, RateLimit] = {}
     pricing: dict[str, list[PriceOverride]] = {}
-    security: Security = Security()
-    dashboard: Dashboard = Dashboard()
-    serve: Serve = Serve()
-    auth: Auth = Auth()
+    security: Security = Field(default_factory=Security)
+    dashboard: Dashboard = Field(default_factory=Dashboard)
+    serve: Serve = Field(default_factory=Serve)
+    auth: Auth = Field(default_factory=Auth)
 
 
 def validate(data: Mapping[str, Any], parsed: ParsedFile) -> tuple[Settings, list[Problem]]:

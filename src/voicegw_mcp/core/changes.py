@@ -1,6 +1,6 @@
 """A change to ``voicegw.yaml`` as one transaction over the file and the journal.
 
-lock -> settle what a crash left -> read -> plan -> edit -> verify -> journal row ``pending`` (durable) -> compare and
+lock -> read -> plan -> edit -> verify -> settle what a crash left, journal row ``pending`` (durable) -> compare and
 replace the file (durable) -> journal row ``applied``. A crash between the last two leaves a pending row that the next
 change settles by the file's version. May import ``config``, ``store``, ``domain``, ``errors`` and ``core``.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.config.file import ConfigFile, Configuration
     from voicegw_mcp.core.gateway import Gateway
-    from voicegw_mcp.store.sqlite import Transact
+    from voicegw_mcp.store.sqlite import Connection, Transact
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +112,14 @@ def _write(
     transact: Transact,
 ) -> Receipt:
     file = gateway.config_file
-    with file.locked():
-        settle(file, transact)
+    with file.locked() as target:
         draft = _draft(file, plan, if_version)
         if draft.after == draft.before:
             return _receipt(gateway, draft, None)
-        change = _journal_row(gateway, draft, tool)
-        transact(partial(journal.insert_pending, change=change), durable=True)
+        change = _journal_row(gateway, draft, tool, str(target))
+        transact(partial(_begin, file=file, change=change), durable=True)
         try:
-            file.replace(draft.before, draft.after, draft.configuration)
+            file.replace(target, draft.before, draft.after, draft.configuration)
         except GatewayError:
             transact(partial(journal.mark_failed, change_id=change.id))
             raise
@@ -130,19 +129,24 @@ def _write(
         return _receipt(gateway, draft, change)
 
 
-def settle(file: ConfigFile, transact: Transact) -> int:
-    """Finish the journal rows that a crash left pending, judging by the file; return how many there were."""
-    pending = transact(partial(journal.pending_changes, file=str(file.target())))
+def settle(connection: Connection, file: ConfigFile, target: str) -> int:
+    """Finish the rows that a crash left pending for ``target``, judging by the file; return how many there were."""
+    pending = journal.pending_changes(connection, target)
     for change in pending:
         version = version_of(file.read_bytes())
         applied = version == change.version_after or (
             version != change.version_before and _holds(file, change.edits)
         )
-        transact(partial(journal.mark_applied if applied else journal.mark_failed, change_id=change.id))
+        (journal.mark_applied if applied else journal.mark_failed)(connection, change.id)
     return len(pending)
 
 
-def _journal_row(gateway: Gateway, draft: _Draft, tool: str) -> journal.ChangeRecord:
+def _begin(connection: Connection, file: ConfigFile, change: journal.ChangeRecord) -> None:
+    settle(connection, file, change.file)
+    journal.insert_pending(connection, change)
+
+
+def _journal_row(gateway: Gateway, draft: _Draft, tool: str, file: str) -> journal.ChangeRecord:
     return journal.ChangeRecord(
         id=journal.new_id(gateway.now_ms()),
         created_ms=gateway.now_ms(),
@@ -152,7 +156,7 @@ def _journal_row(gateway: Gateway, draft: _Draft, tool: str) -> journal.ChangeRe
         door=gateway.caller.door,
         tool=tool,
         summary=draft.plan.summary,
-        file=str(gateway.config_file.target()),
+        file=file,
         version_before=version_of(draft.before),
         version_after=version_of(draft.after),
         diff=draft.diff,

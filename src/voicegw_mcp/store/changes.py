@@ -9,7 +9,7 @@ so the newest page is the end of the primary key. May import ``store.ids`` and `
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from voicegw_mcp.store.ids import new_id
@@ -65,8 +65,8 @@ _SETTLE = "UPDATE changes SET state = ?, applied_ms = ? WHERE id = ? AND state =
 
 def insert_pending(connection: sqlite3.Connection, change: ChangeRecord) -> None:
     """Write the row of a change that is about to happen; it is stored with state ``pending`` whatever it says."""
-    values = dict(zip((field.name for field in fields(ChangeRecord)), astuple(change), strict=True))
-    connection.execute(_INSERT, tuple({**values, "state": "pending", "applied_ms": None}.values()))
+    row = replace(change, state="pending", applied_ms=None)
+    connection.execute(_INSERT, tuple(getattr(row, field.name) for field in fields(ChangeRecord)))
 
 
 def mark_applied(connection: sqlite3.Connection, change_id: str, applied_ms: int | None = None) -> bool:

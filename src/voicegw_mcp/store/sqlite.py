@@ -23,6 +23,8 @@ from voicegw_mcp.store.schema import connect, is_foreign, location, prepare
 
 if TYPE_CHECKING:
     import sqlite3
+
+    Connection: TypeAlias = sqlite3.Connection
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from pathlib import Path
 
@@ -55,7 +57,7 @@ class Transact(Protocol):
     it (``synchronous=FULL``), for the journal.
     """
 
-    def __call__(self, transaction: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+    def __call__(self, transaction: Callable[[Connection], T], *, durable: bool = False) -> T:
         """Return what ``transaction`` returned; raises StoreUnavailable."""
         ...
 
@@ -154,7 +156,7 @@ class Store:
                 with anyio.CancelScope(shield=True):
                     await self._fetch("ROLLBACK")
 
-    async def write(self, transaction: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+    async def write(self, transaction: Callable[[Connection], T], *, durable: bool = False) -> T:
         """Run one transaction in the writer thread; see ``run`` and ``Transact``."""
         return await self.run(lambda transact: transact(transaction, durable=durable))
 
@@ -236,7 +238,7 @@ class Store:
                 self._locked = (time.monotonic(), error)
             raise
 
-    def _transact(self, transaction: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+    def _transact(self, transaction: Callable[[Connection], T], *, durable: bool = False) -> T:
         with translated(self.path):
             if self._writer is None:
                 self._writer = connect(self.path, timeout_s=self._busy_timeout_ms / 1000)

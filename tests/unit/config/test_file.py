@@ -31,8 +31,8 @@ def put(config, new, expected=TEXT):
     from voicegw_mcp.config import parse
 
     planned = config.interpret(parse.parse(new))
-    with config.locked():
-        config.replace(expected.encode(), new.encode(), planned)
+    with config.locked() as target:
+        config.replace(target, expected.encode(), new.encode(), planned)
 
 
 def test_the_file_is_searched_explicit_first_then_the_variable_then_the_usual_places(tmp_path, monkeypatch):

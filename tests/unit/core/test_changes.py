@@ -27,7 +27,9 @@ async def rows(gateway):
 
 
 async def settled(gateway):
-    return await (await gateway.store()).run(partial(settle, gateway.config_file))
+    return await (await gateway.store()).write(
+        partial(settle, file=gateway.config_file, target=str(gateway.config_file.target()))
+    )
 
 
 async def pend(gateway, before, after, edits="[]", change_id="c1"):
@@ -76,7 +78,12 @@ async def test_what_a_crash_left_pending_is_settled_by_the_file(gateway, on_disk
     gateway.config_file.path.write_text(texts[on_disk])
     edits = '[{"before": {"path": ["projects", "b"]}, "after": "  b: {name: B}\\n"}]'
     await pend(gateway, texts["before\n"], texts["after\n"], edits)
-    assert await (await gateway.store()).run(partial(settle, gateway.config_file)) == 1
+    assert (
+        await (await gateway.store()).write(
+            partial(settle, file=gateway.config_file, target=str(gateway.config_file.target()))
+        )
+        == 1
+    )
     (row,) = await rows(gateway)
     assert row.state == state
 
@@ -85,7 +92,9 @@ async def test_a_pending_change_that_someone_edited_around_counts_as_applied(gat
     gateway.config_file.path.write_text(FILE + "  b: {name: B}\n# an editor was here\n")
     edits = '[{"before": {"path": ["projects", "b"]}, "after": "  b: {name: B}\\n"}]'
     await pend(gateway, FILE, FILE + "  b: {name: B}\n", edits)
-    await (await gateway.store()).run(partial(settle, gateway.config_file))
+    await (await gateway.store()).write(
+        partial(settle, file=gateway.config_file, target=str(gateway.config_file.target()))
+    )
     assert [row.state for row in await rows(gateway)] == ["applied"]
 
 
@@ -94,7 +103,9 @@ async def test_a_pending_change_of_a_broken_file_is_failed(gateway):
     gateway.catalog()
     gateway.config_file.path.write_text("projects: [")
     await pend(gateway, FILE, FILE + "x", '[{"before": {"path": ["projects", "b"]}, "after": null}]')
-    await (await gateway.store()).run(partial(settle, gateway.config_file))
+    await (await gateway.store()).write(
+        partial(settle, file=gateway.config_file, target=str(gateway.config_file.target()))
+    )
     assert [row.state for row in await rows(gateway)] == ["failed"]
 
 

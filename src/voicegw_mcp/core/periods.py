@@ -11,7 +11,7 @@ import contextlib
 import re
 import zoneinfo
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from voicegw_mcp.domain import DAY_MS, QUARTER_MS, Window
 from voicegw_mcp.errors import InvalidInput, nearest, quote
@@ -19,7 +19,7 @@ from voicegw_mcp.errors import InvalidInput, nearest, quote
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PERIODS: Final = (
+Period = Literal[
     "today",
     "yesterday",
     "week",
@@ -30,7 +30,8 @@ PERIODS: Final = (
     "last_7d",
     "last_30d",
     "all",
-)
+]
+PERIODS: Final[tuple[Period, ...]] = get_args(Period)
 """Names of periods: calendar days (with today), whole months, rolling hours, everything."""
 
 CUSTOM: Final = "custom"

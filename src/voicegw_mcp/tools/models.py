@@ -10,7 +10,7 @@ from pydantic import Field
 from voicegw_mcp.core import models
 from voicegw_mcp.core.answers import Answer, Written
 from voicegw_mcp.core.gateway import Gateway
-from voicegw_mcp.core.models import ModelView, PriceView
+from voicegw_mcp.core.models import ModelView
 from voicegw_mcp.core.paging import fit_page, slice_of
 from voicegw_mcp.domain import Modality
 from voicegw_mcp.tools.define import JsonObject, OnConflict, PageInput, WriteInput, tool
@@ -74,21 +74,11 @@ class RegisterModel(WriteInput):
     on_conflict: OnConflict = "error"
 
 
-class ModelWritten(Written):
+class ModelWritten(Written, ModelView):
     """Answer of register_model."""
 
-    model_id: str
-    modality: Modality
-    provider_id: str
-    model_name: str
-    display_name: str | None = None
-    default_language: str | None = None
-    default_voice: str | None = None
-    source: str
-    enabled: bool
     created: bool
     updated: bool
-    price: PriceView | None = None
 
 
 @tool("Register a model", read_only=False, idempotent=False)

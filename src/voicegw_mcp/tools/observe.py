@@ -13,6 +13,7 @@ from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.core.health import Health, health
 from voicegw_mcp.core.latency import LatencyGrouping, LatencyReport, latency
 from voicegw_mcp.core.log_pages import Detail, LogPage, log_page
+from voicegw_mcp.core.periods import Period
 from voicegw_mcp.core.providers import ProviderStatus
 from voicegw_mcp.core.queries import ask_window, check_filters
 from voicegw_mcp.core.untrusted import escape_untrusted
@@ -20,19 +21,6 @@ from voicegw_mcp.domain import Modality, RequestStatus, Window, to_nano_usd
 from voicegw_mcp.store.requests import LogFilter
 from voicegw_mcp.store.sqlite import Store
 from voicegw_mcp.tools.define import Input, Usd, tool
-
-Period = Literal[
-    "today",
-    "yesterday",
-    "week",
-    "month",
-    "this_month",
-    "last_month",
-    "last_24h",
-    "last_7d",
-    "last_30d",
-    "all",
-]
 
 MOST_NANOUSD: Final = 2**63 - 1
 """The largest amount the store can be asked for."""

@@ -65,12 +65,12 @@ class StoreHandle:
         """Return the path the configuration and environment name."""
         return self._read_path()
 
-    async def recorded(self, store: Store) -> int:
-        """Return how many requests the open store ever recorded; asks it again only when its files changed."""
+    async def counted(self, store: Store) -> tuple[int, int]:
+        """Return how many requests the open store ever recorded, and its bytes; counts again only when it changed."""
         stamp = store.stamp()
-        if stamp is None or stamp != self._counted[0]:
-            self._counted = stamp, await recorded_requests(store)
-        return self._counted[1]
+        if stamp != self._counted[0]:
+            self._counted = stamp if stamp.is_settled() else None, await recorded_requests(store)
+        return self._counted[1], stamp.size_bytes()
 
     async def get(self) -> Store:
         """Return the open store.

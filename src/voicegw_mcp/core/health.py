@@ -110,7 +110,7 @@ async def _store_health(gateway: Gateway) -> tuple[StoreHealth, str]:
     try:
         wanted = str(handle.wanted_path())
         store = await handle.get()
-        rows, size = await handle.recorded(store), store.size_bytes()
+        rows, size = await handle.counted(store)
         return StoreHealth(kind="sqlite", path=str(store.path), rows=rows, size_bytes=size), wanted
     except GatewayError as error:
         return StoreHealth(kind="sqlite", path=wanted, error=f"{error.message} {error.hint}".strip()), wanted

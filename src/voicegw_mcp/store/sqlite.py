@@ -12,7 +12,7 @@ import contextlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import aiosqlite
 import anyio
@@ -23,21 +23,32 @@ from voicegw_mcp.store.schema import connect, is_foreign, location, prepare
 
 if TYPE_CHECKING:
     import sqlite3
-
-    Connection: TypeAlias = sqlite3.Connection
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from pathlib import Path
 
+    Connection: TypeAlias = sqlite3.Connection
+
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
-Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
-"""Inode, size and modification time (ns) of the main file and, when there is one, its write-ahead log."""
-
 
 _LEAST_PATIENCE_MS: Final = 500
+_READER_CACHE_KIB: Final = 16_000
 _SETTLED_NS: Final = 100_000_000
 """Two writes within one tick of the file system's clock can leave the same stamp behind: a younger one tells nothing."""
-_READER_CACHE_KIB: Final = 16_000
+
+
+class Stamp(NamedTuple):
+    """Inode, size (bytes) and modification time (ns) of the main file and, when there is one, its write-ahead log."""
+
+    files: tuple[tuple[int, int, int], ...]
+
+    def size_bytes(self) -> int:
+        """Return the bytes of both files."""
+        return sum(size for _, size, _ in self.files)
+
+    def is_settled(self) -> bool:
+        """Whether the last change is old enough for the stamp to tell the content."""
+        return time.time_ns() - max((mtime_ns for _, _, mtime_ns in self.files), default=0) > _SETTLED_NS
 
 
 class Reads(Protocol):
@@ -196,26 +207,14 @@ class Store:
                 future.exception()  # Seen, or asyncio would log it as forgotten.
             raise
 
-    def size_bytes(self) -> int:
-        """Return the bytes of the main file and its write-ahead log."""
-        return sum(size for _, size, _ in self._file_stats())
-
-    def stamp(self) -> Stamp | None:
-        """Return what every commit of any process changes; None while the last change is too young to tell.
-
-        Costs two ``stat`` and no query: for answers that may be kept while the store stays as it is.
-        """
-        found = self._file_stats()
-        youngest = max((mtime_ns for _, _, mtime_ns in found), default=0)
-        return found if found and time.time_ns() - youngest > _SETTLED_NS else None
-
-    def _file_stats(self) -> Stamp:
+    def stamp(self) -> Stamp:
+        """Return what every commit of any process changes; costs two ``stat`` and no query."""
         found: list[tuple[int, int, int]] = []
         for name in (str(self.path), f"{self.path}-wal"):
             with contextlib.suppress(OSError):
                 known = os.stat(name)  # noqa: PTH116 - a path object costs more than the call, at every get_health
                 found.append((known.st_ino, known.st_size, known.st_mtime_ns))
-        return tuple(found)
+        return Stamp(tuple(found))
 
     async def _fetch(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         if self._reader is None:

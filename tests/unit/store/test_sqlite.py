@@ -45,7 +45,7 @@ async def test_a_new_store_is_made_private_and_written_ahead(tmp_path):
     for path in (store.path, store.path.with_name("voicegw.db-wal"), store.path.with_name("voicegw.db-shm")):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in list(store.path.parents)[:2]] == [0o700, 0o700]
-    assert store.size_bytes() > store.path.stat().st_size
+    assert store.stamp().size_bytes() > store.path.stat().st_size
     await store.close()
     await store.close()
 

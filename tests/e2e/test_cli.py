@@ -1,6 +1,7 @@
 """The commands as real processes in an empty home: streams, terminals, signals, locales, and who import contextlib
 imports what."""
 
+import contextlib
 import json
 import os
 import pty

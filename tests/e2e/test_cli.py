@@ -1,4 +1,4 @@
-"""The commands as real processes in an empty home: streams, terminals, signals, locales, and who import contextlib
+"""The commands as real processes in an empty home: streams, terminals, signals, locales, and who
 imports what."""
 
 import contextlib

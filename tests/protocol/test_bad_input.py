@@ -298,3 +298,16 @@ async def test_a_deeply_nested_option_is_refused(agent, house):
     await refuse(
         agent, house, "add_provider", {**PROVIDER, "options": {"a": [[[[[[1]]]]]]}}, field="options.a"
     )
+
+
+async def test_true_is_no_number(agent, house):
+    before = house.state()
+    for tool, arguments in (
+        ("get_logs", {"limit": True}),
+        ("create_project", {"project_id": "x", "name": "X", "daily_budget": False}),
+    ):
+        failed, answer = await agent.call(tool, arguments)
+        assert failed
+        assert answer["error"]["code"] == "VALIDATION_ERROR"
+        assert "takes a number" in answer["error"]["message"]
+    assert house.state() == before

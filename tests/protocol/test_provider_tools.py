@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from tests.fake_providers import KEY, answering, provider, serving
 from tests.protocol.agents import FILE
@@ -285,3 +287,44 @@ async def test_test_provider_refuses_a_type_it_does_not_know(agent, house):
     error = await agent.refused("test_provider", provider_id="depgram")
     assert error["code"] == "VALIDATION_ERROR"
     assert "unknown type" in error["message"]
+
+
+async def test_a_key_that_is_an_ordinary_word_hides_itself_and_nothing_else(agent, house):
+    house.file.write_text(
+        "providers:\n  ollama:\n    api_key: ollama  # what Ollama's SDK wants\nmodels: {}\n"
+    )
+    answer = await agent.ok("register_model", modality="llm", provider_id="ollama", model_name="qwen3")
+    assert "+  llm:\n+    ollama/qwen3:\n+      provider: ollama\n" in answer["diff"]
+    assert "api_key: ollama" not in answer["diff"]
+    ((*_, edits),) = house.journal()
+    (edit,) = json.loads(edits)
+    assert edit["before"]["path"] == ["models", "llm", "ollama/qwen3"]
+    assert "provider: ollama" in edit["after"]
+
+
+async def test_another_type_takes_neither_key_nor_address_of_the_old_one_along(agent, house):
+    house.file.write_text(
+        "providers:\n  main:\n    type: openai\n    api_key: ${OPENAI_API_KEY}\n    base_url: https://a.example/v1\n    tier: x\n"
+    )
+    await agent.ok("add_provider", provider_id="main", provider_type="groq", on_conflict="update")
+    assert house.lines == [
+        "providers:",
+        "  main:",
+        "    type: groq",
+        "    api_key: ${GROQ_API_KEY}",
+        "    tier: x",
+    ]
+
+
+@pytest.mark.parametrize(
+    "base_url", ["https://h.example/v1?api_key=fake-key-0001", "https://fake-key-0001@h.example/v1"]
+)
+async def test_an_address_holds_no_key(agent, house, base_url):
+    before = house.state()
+    failed, answer = await agent.call(
+        "add_provider", {"provider_id": "x", "provider_type": "openai_compatible", "base_url": base_url}
+    )
+    assert failed
+    assert answer["error"]["details"]["field"] == "base_url"
+    assert "fake-key-0001" not in str(answer)
+    assert house.state() == before

@@ -151,7 +151,7 @@ async def test_keys_in_the_file_appear_in_no_answer_no_diff_no_journal_and_no_lo
     for leak in LEAKS:
         assert leak not in everything, leak
     assert "(a literal key in the file)" in everything
-    assert "Provider deepgram has its key in the file" in everything
+    assert "providers.deepgram.api_key holds a key itself" in everything
 
 
 async def test_a_value_behind_a_reference_never_gets_out_through_what_answers_show(house, caplog):

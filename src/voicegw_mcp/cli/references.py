@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from voicegw_mcp.config.parse import Problem, dotted
-from voicegw_mcp.config.secrets import REFERENCE, is_literal_secret
+from voicegw_mcp.config.secrets import REFERENCE
 from voicegw_mcp.core.provider_types import PROVIDER_TYPES, default_key_reference
 from voicegw_mcp.errors import ReadOnly
 
@@ -57,15 +57,6 @@ def find_secrets(parsed: ParsedFile, secrets: Secrets) -> dict[str, Secret]:
         )
         secret.needed = secret.needed or _needs(parsed, path)
     return found
-
-
-def literal_keys(parsed: ParsedFile) -> Iterator[Problem]:
-    """Yield the places where a key or token stands in the file itself."""
-    for path, text in _texts(parsed.data, ()):
-        if is_literal_secret(str(path[-1]), text):
-            mark = parsed.mark(path)
-            hint = "Run `voicegw secrets set NAME` with it, write ${NAME} here, and replace the key at its provider."
-            yield Problem(dotted(path), mark.line, mark.column, "holds a key itself", hint)
 
 
 def _references(parsed: ParsedFile) -> Iterator[tuple[Path, str, bool]]:

@@ -121,14 +121,13 @@ def _examined(gateway: "Gateway") -> dict[str, Any]:
 
 
 def _warnings(gateway: "Gateway") -> "Iterator[Problem]":
-    from voicegw_mcp.cli.references import find_secrets, literal_keys  # noqa: PLC0415 - loaded when the command runs
+    from voicegw_mcp.cli.references import find_secrets  # noqa: PLC0415 - loaded when the command runs
     from voicegw_mcp.config.parse import Problem  # noqa: PLC0415
 
     catalog = gateway.catalog()
     parsed = catalog.configuration.parsed
     yield from catalog.configuration.notes
     yield from catalog.warnings
-    yield from literal_keys(parsed)
     for secret in find_secrets(parsed, gateway.secrets).values():
         if secret.source == "unset" and secret.needed:
             hint = f"Run: {secret.command}" if secret.command else ""

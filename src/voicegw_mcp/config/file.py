@@ -68,9 +68,9 @@ def find_config(explicit: str | None, environment: Mapping[str, str]) -> Path:
     if named:
         return Path(named).expanduser().absolute()
     at_home = Path("~/.config/voicegateway/voicegw.yaml").expanduser()
-    for candidate in (Path.cwd() / "voicegw.yaml", at_home, Path("/etc/voicegateway/voicegw.yaml")):
+    for candidate in (Path("voicegw.yaml"), at_home, Path("/etc/voicegateway/voicegw.yaml")):
         if candidate.is_file():
-            return candidate
+            return candidate.absolute()
     return at_home
 
 

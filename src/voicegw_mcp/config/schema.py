@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from voicegw_mcp.config.parse import Problem, dotted
-from voicegw_mcp.config.secrets import is_secret_name
-from voicegw_mcp.config.values import is_map
+from voicegw_mcp.config.redaction import hide_in_text, is_literal_secret
+from voicegw_mcp.config.values import is_list, is_map
 from voicegw_mcp.errors import nearest, quote
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def check_timezone(name: str) -> str:
         try:
             zoneinfo.ZoneInfo(name)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(f"{quote(name)} is not an IANA time zone such as Europe/Berlin") from error
+            raise ValueError("is not an IANA time zone such as Europe/Berlin") from error
     return name
 
 
@@ -324,9 +324,25 @@ def problems_of(error: ValidationError, parsed: ParsedFile) -> Iterator[Problem]
             hint = f"Did you mean {near[0]!r}?" if near else f"Valid keys: {', '.join(names)}."
         elif item["type"] == "missing":
             message = f"{last} is missing"
-        elif isinstance(item["input"], str | int | float | bool) and not is_secret_name(last):
-            message = f"{message[0].lower()}{message[1:]} (found {quote(item['input'])})"
+        else:
+            message = f"{message[:1].lower()}{message[1:]}{_found(parsed, location)}"
         yield Problem(dotted(location), *_position(parsed, location), message, hint)
+
+
+def _found(parsed: ParsedFile, location: Sequence[str | int]) -> str:
+    """Return what the file itself holds there, never what a reference in it stands for."""
+    value: object = parsed.data
+    for step in location:
+        if is_map(value) and step in value:
+            value = value[str(step)]
+        elif is_list(value) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return ""
+    name = str(location[-1]) if location else ""
+    if not isinstance(value, str | int | float | bool) or is_literal_secret(name, value):
+        return ""
+    return f" (found {quote(hide_in_text(value) if isinstance(value, str) else value)})"
 
 
 def _position(parsed: ParsedFile, location: Sequence[str | int]) -> tuple[int, int]:

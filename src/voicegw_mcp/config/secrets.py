@@ -30,14 +30,6 @@ VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 SECRET_KEYS: Final = re.compile(r"(?i)(^|_)(api_?key|token|secret|password|credentials?)$|^(speech_key|jwt)$")
 """Option names whose values are secrets and therefore must be references."""
 
-SECRET_NAMES: Final = re.compile(
-    r"(^|_)((api|access|private|secret|subscription|speech)_?key|token|secret|passw(or)?d|credentials?"
-    r"|authorization|cookie|jwt)$"
-)
-"""Names, in snake case, whose values nobody shows: ``SECRET_KEYS`` and what HTTP headers and plugins call theirs."""
-
-URL_PASSWORD: Final = re.compile(r"(?<=://)[^/\s?#@]*:[^/\s?#]+(?=@)")
-
 MAX_SECRET_BYTES: Final = 65_536
 
 
@@ -230,38 +222,6 @@ class Secrets:
 def is_reference(value: str) -> bool:
     """Say whether the whole string is one reference."""
     return REFERENCE.fullmatch(value.strip()) is not None
-
-
-def is_secret_name(name: str) -> bool:
-    """Say whether what goes by this name is a secret, in any spelling: ``auth_token``, ``X-Api-Key``, ``accessToken``."""
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-. ]", "_", name)
-    return SECRET_NAMES.search(snake.lower()) is not None
-
-
-def is_literal_secret(name: str, value: object) -> bool:
-    """Say whether ``value`` is a secret by its name and no reference. ``Bearer ${NAME}`` is one, except as a whole key."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or not is_secret_name(name):
-        return False
-    if not isinstance(value, str):
-        return True
-    whole = SECRET_KEYS.search(name) is not None
-    return bool(value.strip()) and not (is_reference(value) if whole else REFERENCE.search(value))
-
-
-def hide_password(url: str) -> str:
-    """Return a URL as it may be shown: without user name and password."""
-    return URL_PASSWORD.sub("***", url)
-
-
-def literal_secrets(data: Any, name: str = "") -> list[str]:
-    """Return the secrets at any depth of ``data`` that are not references: what no diff may show."""
-    if is_map(data):
-        return [secret for key, value in data.items() for secret in literal_secrets(value, str(key))]
-    if is_list(data):
-        return [secret for item in data for secret in literal_secrets(item, name)]
-    if is_literal_secret(name, data):
-        return [str(data)]
-    return URL_PASSWORD.findall(data) if isinstance(data, str) and "${" not in data else []
 
 
 def _is_entry(line: str) -> bool:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from voicegw_mcp.config.redaction import hide_in_text
 from voicegw_mcp.errors import InvalidInput, ProviderFailed, quote
 
 MAX_URL: Final = 2048
@@ -103,9 +104,9 @@ def check_base_url(url: str, *, allow_private: bool = True) -> str:
         raise _refused("The base URL is not a valid URL.") from None
     if parts.scheme not in {"http", "https"}:
         raise _refused("A base URL starts with http:// or https://.")
-    if "@" in parts.netloc:
+    if "@" in parts.netloc or hide_in_text(url) != url:
         raise _refused(
-            "A base URL holds no user name or password.", hint="Give the key by api_key, as a reference."
+            "A base URL holds no user name, password or key.", hint="Give the key by api_key, as a reference."
         )
     if "#" in url:
         raise _refused("A base URL has no fragment (#).")
@@ -223,7 +224,8 @@ async def resolve_all_checked(host: str, port: int, *, allow_private: bool) -> l
 
 
 def _refused(message: str, *, hint: str = "") -> InvalidInput:
-    return InvalidInput(message, field="base_url", hint=hint)
+    usual = "Pass the root of the provider's API, such as https://api.example.com/v1, or leave base_url out."
+    return InvalidInput(message, field="base_url", hint=hint or usual)
 
 
 def _refused_host(host: str, reason: str) -> InvalidInput:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config.parse import Problem
+from voicegw_mcp.config.redaction import secret_places
 from voicegw_mcp.core.provider_types import PROVIDER_TYPES, ProviderType, default_key_reference
 from voicegw_mcp.domain import Modality
 from voicegw_mcp.errors import NotFound, nearest, quote
@@ -175,8 +176,15 @@ class Catalog:
 
     @cached_property
     def warnings(self) -> tuple[Problem, ...]:
-        """What is odd but usable: unknown provider types and references that lead nowhere."""
-        return tuple(self._warnings())
+        """What is odd but usable: unknown provider types, references that lead nowhere, keys that stand in the file."""
+        return (*self._warnings(), *self._keys_in_the_file())
+
+    def _keys_in_the_file(self) -> Iterator[Problem]:
+        hint = (
+            "Run `voicegw secrets set NAME` with it, write ${NAME} here, and replace the key at its provider."
+        )
+        for path in secret_places(self.configuration.parsed.data):
+            yield self._problem(path, "holds a key itself", hint)
 
     def _warnings(self) -> Iterator[Problem]:
         for provider in self.providers.values():

@@ -18,13 +18,13 @@ import anyio
 from voicegw_mcp.config.document import DELETE, Edit, entry_text, stages, unified_diff
 from voicegw_mcp.config.excerpt import record_edits
 from voicegw_mcp.config.file import version_of
-from voicegw_mcp.config.secrets import literal_secrets
+from voicegw_mcp.config.redaction import shown
 from voicegw_mcp.core.catalog import Catalog
 from voicegw_mcp.errors import ConfigInvalid, Conflict, GatewayError, InvalidInput, quote
 from voicegw_mcp.store import changes as journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from voicegw_mcp.config.file import ConfigFile, Configuration
     from voicegw_mcp.core.gateway import Gateway
@@ -187,29 +187,22 @@ def _draft(file: ConfigFile, plan: Callable[[Catalog], Plan], if_version: str | 
             hint=error.hint,
             details=error.details,
         ) from None
-    hidden = {*literal_secrets(current.parsed.data), *literal_secrets(after.data)}
+    visible = [shown(step) for step in steps]
     edits = [
-        {"before": excerpt.as_dict(), "after": None if edit.value is DELETE else entry_text(after, edit.path)}
-        for edit, excerpt in zip(planned.edits, record_edits(steps, planned.edits), strict=True)
+        {
+            "before": excerpt.as_dict(),
+            "after": None if edit.value is DELETE else entry_text(visible[-1], edit.path),
+        }
+        for edit, excerpt in zip(planned.edits, record_edits(visible, planned.edits), strict=True)
     ]
-    diff = _redact(unified_diff(current.text, after.text, file.path.name), hidden)
-    kept = _redact(json.dumps(edits, ensure_ascii=False), hidden)
-    return _Draft(planned, before, after.text.encode(), changed, diff, kept)
-
-
-def _redact(text: str, hidden: Collection[str]) -> str:
-    """Replace keys that someone wrote into the file by hand: neither a diff nor the journal may show them."""
-    lines = {line for secret in hidden for line in secret.split("\n") if len(line) > 3}
-    for secret in sorted({*hidden, *lines}, key=len, reverse=True):
-        for form in {secret, json.dumps(secret, ensure_ascii=False)[1:-1]}:
-            text = text.replace(form, "***")
-    return text
+    diff = unified_diff(visible[0].text, visible[-1].text, file.path.name)
+    return _Draft(planned, before, after.text.encode(), changed, diff, json.dumps(edits, ensure_ascii=False))
 
 
 def _holds(file: ConfigFile, edits: str) -> bool:
     """Say whether the file's entries are the ones a change would have left."""
-    with contextlib.suppress(GatewayError):
-        parsed = file.load_unbroken().parsed
+    with contextlib.suppress(GatewayError, ValueError, KeyError, TypeError):
+        parsed = shown(file.load_unbroken().parsed)
         wanted: list[dict[str, Any]] = json.loads(edits)
         return all(entry_text(parsed, edit["before"]["path"]) == edit["after"] for edit in wanted)
     return False

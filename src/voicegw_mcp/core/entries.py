@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config.document import DELETE, Edit
-from voicegw_mcp.config.secrets import is_literal_secret, is_reference
+from voicegw_mcp.config.redaction import hide_in_text, is_literal_secret, is_secret_name
+from voicegw_mcp.config.secrets import REFERENCE, is_reference
 from voicegw_mcp.config.values import is_list, is_map
 from voicegw_mcp.domain import Modality
 from voicegw_mcp.errors import ConfirmationRequired, InvalidInput, NotFound, quote
@@ -21,10 +24,12 @@ if TYPE_CHECKING:
 
 OPTION_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 MAX_OPTIONS: Final = 50
+SECRET_FOLDERS: Final = (Path("/run/secrets"), Path("/var/run/secrets"))
+"""Where container engines put secrets; besides the folder of the file, tools may refer to files in these only."""
 MAX_OPTION_BYTES: Final = 32_000
 
 
-def check_reference(api_key: str | None, usual: str | None) -> str | None:
+def check_reference(api_key: str | None, usual: str | None, folder: Path) -> str | None:
     """Return the reference, None when none was given.
 
     Raises:
@@ -40,7 +45,23 @@ def check_reference(api_key: str | None, usual: str | None) -> str | None:
             hint=f"Run `voicegw secrets set {name}` (it reads the key from a hidden prompt), then pass "
             "${" + name + "} or leave api_key out. Treat the key you sent as seen by the model.",
         )
+    file = REFERENCE.fullmatch(api_key.strip())
+    if file is not None and file["file"] and not _is_secret_file(folder, file["file"]):
+        raise InvalidInput(
+            f"api_key names a file outside of {', '.join(map(str, (folder, *SECRET_FOLDERS)))}.",
+            field="api_key",
+            hint="Put the key into one of these folders, or have a person write the reference into the file.",
+        )
     return api_key.strip()
+
+
+def _is_secret_file(folder: Path, name: str) -> bool:
+    """Say whether a tool may name this file: whoever chooses file and address could send any file anywhere."""
+    try:
+        path = Path(os.path.realpath(folder / Path(name).expanduser()))
+    except (RuntimeError, OSError, ValueError):
+        return False
+    return any(path.is_relative_to(os.path.realpath(allowed)) for allowed in (folder, *SECRET_FOLDERS))
 
 
 def check_text(text: str, field: str, *, longest: int, several_lines: bool = False) -> None:
@@ -174,7 +195,7 @@ def _brief(value: Any) -> str:
 
 
 def _check_value(value: Any, path: str, name: str, depth: int = 0) -> None:
-    if is_literal_secret(name, value):
+    if is_literal_secret(name, value) or (isinstance(value, str) and hide_in_text(value) != value):
         raise InvalidInput(
             f"{path} looks like a secret; options take references such as ${{NAME}}, never keys.",
             field=path,
@@ -199,4 +220,6 @@ def _check_value(value: Any, path: str, name: str, depth: int = 0) -> None:
                 raise InvalidInput(
                     f"{path} has the invalid name {quote(key)}.", field=path, hint="Pass short, plain names."
                 )
-            _check_value(item, path, key, depth + 1)
+            _check_value(
+                item, path, name if is_secret_name(name) and not is_secret_name(key) else key, depth + 1
+            )

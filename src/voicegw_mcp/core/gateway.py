@@ -177,7 +177,7 @@ class Gateway:
         config_file = ConfigFile(path, secrets)
         named = environment.get("VOICEGW_DB_PATH", "")
         # Every call asks for the path; working it out takes longer than answering get_health.
-        resolve = functools.lru_cache(maxsize=4)(partial(_store_path, Path.cwd() if named else path.parent))
+        resolve = functools.lru_cache(maxsize=4)(partial(_store_path, None if named else path.parent))
 
         def store_path() -> Path:
             return resolve(named or config_file.load().settings.cost_tracking.db_path or DEFAULT_STORE)
@@ -228,17 +228,18 @@ def _again(error: StoreUnavailable) -> StoreUnavailable:
     return StoreUnavailable(error.message, hint=error.hint, details=error.details)
 
 
-def _store_path(folder: Path, named: str) -> Path:
-    """Return where the store is; ``named`` is relative to ``folder``.
+def _store_path(folder: Path | None, named: str) -> Path:
+    """Return where the store is; ``named`` is relative to ``folder``, or to the working directory.
 
     Raises:
         StoreUnavailable: the path is none.
     """
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(RuntimeError, OSError):
         if "\0" not in named:
-            return (folder / Path(named).expanduser()).absolute()
+            path = Path(named).expanduser()
+            return (folder / path if folder else path).absolute()
     raise StoreUnavailable(
-        f"{quote(named)} is no path of a store: its home does not exist, or it holds a zero byte.",
+        f"{quote(named)} is no path of a store: its home or working directory does not exist, or it holds a zero byte.",
         hint="Correct VOICEGW_DB_PATH, or cost_tracking.db_path in the file.",
         details={"path": quote(named), "reason": "path"},
     )

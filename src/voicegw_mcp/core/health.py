@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 from voicegw_mcp import __version__
 from voicegw_mcp.config.parse import problems_in
-from voicegw_mcp.config.secrets import is_reference
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.providers import missing_key
 from voicegw_mcp.errors import ConfigInvalid, GatewayError
@@ -139,7 +138,7 @@ def _warnings(
     if config_error is not None:
         state = "the last good version stays in force" if catalog else "no configuration is in force"
         found.append(f"{gateway.config_file.path.name} is broken: {state}; writing tools refuse.")
-    if not gateway.config_file.exists:
+    if config_error is None and not gateway.config_file.exists:
         found.append(
             f"There is no {gateway.config_file.path} yet: `voicegw init` or the first change makes it."
         )
@@ -161,9 +160,5 @@ def _warnings(
             reason = missing_key(entry, gateway.secrets.look_up(reference))
             if reason:
                 found.append(f"Provider {entry.id} is not configured: {reason}.")
-            elif not is_reference(reference):
-                found.append(
-                    f"Provider {entry.id} has its key in the file: move it out with `voicegw secrets set`."
-                )
     more = len(found) - MAX_WARNINGS
     return found if more <= 0 else [*found[:MAX_WARNINGS], f"... and {more} more; `voicegw check` lists all."]

@@ -233,13 +233,14 @@ def plan_project_removal(catalog: Catalog, *, project_id: str, spent: Spend, con
             f"Project {project_id} is made automatically and cannot be deleted.",
             hint="It holds the requests that name no project.",
         )
-    impact = {"total_spend_usd": to_usd(spent.cost_nanousd), "total_requests": spent.requests}
-    require_confirmation(catalog, "project", project_id, impact, confirm=confirm)
     if catalog.settings.default_project == project_id:
         raise Conflict(
             f"Project {project_id} is the default_project of the file.",
             hint="Name another default_project in the file first.",
+            details={"field": "project_id"},
         )
+    impact = {"total_spend_usd": to_usd(spent.cost_nanousd), "total_requests": spent.requests}
+    require_confirmation(catalog, "project", project_id, impact, confirm=confirm)
     return Plan(f"Delete project {project_id}", [Edit(("projects", project_id), DELETE)], impact=impact)
 
 
@@ -259,7 +260,9 @@ def _check_texts(given: Mapping[str, Any]) -> None:
         check_timezone(given.get("timezone", ""))
     except ValueError as error:
         raise InvalidInput(
-            f"timezone {error}.", field="timezone", hint="Use a name such as Europe/Berlin."
+            f"timezone {quote(given['timezone'])} {error}.",
+            field="timezone",
+            hint="Use a name such as Europe/Berlin.",
         ) from error
 
 

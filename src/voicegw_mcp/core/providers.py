@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config.document import DELETE, Edit
-from voicegw_mcp.config.secrets import hide_password, is_reference
+from voicegw_mcp.config.redaction import hide_in_text
+from voicegw_mcp.config.secrets import is_reference
 from voicegw_mcp.core.addresses import check_base_url
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.changes import Plan, apply_change
@@ -65,7 +66,7 @@ def view_provider(catalog: Catalog, entry: ProviderEntry) -> dict[str, Any]:
         "source": "yaml",
         "enabled": entry.settings.enabled,
         "api_key_masked": show_key(entry),
-        "base_url": hide_password(entry.settings.base_url)
+        "base_url": hide_in_text(entry.settings.base_url)
         if entry.settings.base_url
         else (entry.provider_type.base_url if entry.provider_type else None),
         "model_count": len(catalog.models_of_provider(entry.id)),
@@ -163,8 +164,9 @@ def plan_provider(
             "provider", provider_id, where=f" ({catalog.configuration.path.name}:{existing.line})"
         )
     kind = find_provider_type(provider_type)
-    reference = check_reference(api_key, default_key_reference(kind))
-    if reference is None and existing is None and not kind.local and not kind.key_optional:
+    reference = check_reference(api_key, default_key_reference(kind), catalog.configuration.path.parent)
+    new_service = existing is None or existing.type_name != provider_type
+    if reference is None and new_service and not kind.local and not kind.key_optional:
         reference = default_key_reference(kind)
     if base_url is not None:
         base_url = check_base_url(base_url)
@@ -178,7 +180,11 @@ def plan_provider(
     }
     entry = {key: value for key, value in given.items() if value is not None}
     if existing is not None:
-        entry = {**raw_entry(catalog, "providers", provider_id), **entry}
+        raw = raw_entry(catalog, "providers", provider_id)
+        if new_service:
+            # Key and address belong to the old service: the new one must not be sent them.
+            raw = {key: value for key, value in raw.items() if key not in {"api_key", "base_url"}}
+        entry = {**raw, **entry}
     verb = "Update" if existing else "Add"
     return Plan(
         f"{verb} provider {provider_id}",

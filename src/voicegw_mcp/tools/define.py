@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from voicegw_mcp.config.secrets import REFERENCE, is_secret_name
+from voicegw_mcp.config.redaction import is_secret_name
+from voicegw_mcp.config.secrets import REFERENCE
 from voicegw_mcp.config.values import is_list, is_map
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.changes import apply_change
@@ -102,6 +103,11 @@ class Tool:
             InvalidInput: naming every field that does not hold; keys and tokens are not repeated.
         """
         given = {key: value for key, value in (arguments or {}).items() if value is not None}
+        for key, value in given.items():
+            if isinstance(value, bool) and self._type_of(key) in {"integer", "number"}:
+                raise InvalidInput(
+                    f"{self.name}: {key} takes a number, not {value}.", field=key, hint="Pass a number."
+                )
         try:
             parsed = self.input_model.model_validate(given)
         except ValidationError as error:
@@ -115,6 +121,9 @@ class Tool:
         """JSON schema of the arguments: flat, without $ref, anyOf and null, which several hosts reject."""
         schema = {**flat(self.input_model.model_json_schema()), "additionalProperties": False}
         return {key: value for key, value in schema.items() if key != "description"}
+
+    def _type_of(self, argument: str) -> str:
+        return str(self.input_schema["properties"].get(argument, {}).get("type", ""))
 
     @cached_property
     def output_schema(self) -> dict[str, Any]:

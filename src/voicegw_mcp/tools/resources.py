@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voicegw_mcp.config.secrets import hide_password, literal_secrets
-from voicegw_mcp.config.values import is_list, is_map
+from voicegw_mcp.config.redaction import hide_secrets
 from voicegw_mcp.core import models
 from voicegw_mcp.core.models import PriceView
 from voicegw_mcp.core.periods import iso
@@ -52,8 +51,7 @@ class Resource:
 async def read_config(gateway: Gateway, _: str) -> dict[str, Any]:
     """Return the file's data with references in place of keys, and its version."""
     configuration = gateway.catalog().configuration
-    hidden = set(literal_secrets(configuration.parsed.data))
-    data = _without(configuration.parsed.data, hidden)
+    data = hide_secrets(configuration.parsed.data)
     return {"file": str(configuration.path), "config_version": configuration.version, "data": data}
 
 
@@ -122,15 +120,3 @@ def _show_change(row: journal.ChangeRecord) -> dict[str, Any]:
         "door": row.door,
         "config_version": row.version_after,
     }
-
-
-def _without(data: Any, hidden: set[str]) -> Any:
-    if is_map(data):
-        return {key: _without(value, hidden) for key, value in data.items()}
-    if is_list(data):
-        return [_without(value, hidden) for value in data]
-    if isinstance(data, str | int | float | bool | None):
-        if str(data) in hidden:
-            return "***"
-        return hide_password(data) if isinstance(data, str) else data
-    return str(data)  # dates, which YAML has and JSON has not

@@ -4,6 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from voicegw_mcp.config import parse, schema
+from voicegw_mcp.config.file import ConfigFile
+from voicegw_mcp.config.secrets import Secrets
+from voicegw_mcp.errors import ConfigInvalid
 
 
 def problems(text):
@@ -119,3 +122,22 @@ def test_the_example_file_of_the_repository_is_valid():
 def test_a_name_that_is_no_zone_is_a_value_error(name):
     with pytest.raises(ValueError, match="IANA"):
         schema.check_timezone(name)
+
+
+def test_what_a_reference_stands_for_is_in_no_problem(tmp_path):
+    file = tmp_path / "voicegw.yaml"
+    file.write_text(
+        'timezone: ${BUD}\nprojects:\n  a: {name: A, daily_budget: ${BUD}, tags: "${BUD}"}\n'.replace(
+            "daily_budget: ${BUD}", 'daily_budget: "${BUD}"'
+        )
+    )
+    config = ConfigFile(file, Secrets(tmp_path / "secrets.env", {"BUD": "fake-secret-value"}))
+    with pytest.raises(ConfigInvalid) as caught:
+        config.load()
+    assert "fake-secret-value" not in str(caught.value.payload())
+    assert [problem["path"] for problem in caught.value.details["problems"]] == [
+        "timezone",
+        "projects.a.daily_budget",
+        "projects.a.tags",
+    ]
+    assert "${BUD}" in caught.value.message

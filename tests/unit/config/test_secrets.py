@@ -7,11 +7,7 @@ import pytest
 from voicegw_mcp.config.secrets import (
     MAX_SECRET_BYTES,
     Secrets,
-    hide_password,
-    is_literal_secret,
     is_reference,
-    is_secret_name,
-    literal_secrets,
 )
 from voicegw_mcp.errors import InvalidInput, ReadOnly, StoreUnavailable
 
@@ -185,68 +181,3 @@ def test_a_whole_reference_is_one(text):
 )
 def test_anything_else_is_none(text):
     assert not is_reference(text)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "api_key",
-        "apikey",
-        "API_KEY",
-        "X-Api-Key",
-        "xi-api-key",
-        "accessToken",
-        "client_secret",
-        "password",
-        "passwd",
-        "credentials",
-        "Authorization",
-        "private_key",
-        "aws_secret_access_key",
-        "speech_key",
-        "jwt",
-        "Cookie",
-        "token",
-    ],
-)
-def test_names_of_secrets_are_known_in_any_spelling(name):
-    assert is_secret_name(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["max_tokens", "key", "keyboard", "language", "tokenizer", "secretary", "model", ""]
-)
-def test_names_of_other_things_are_not(name):
-    assert not is_secret_name(name)
-
-
-def test_literal_secrets_are_found_at_any_depth_and_references_are_not():
-    data = {
-        "providers": {
-            "a": {"api_key": KEY, "base_url": "https://u:fake-pw@example.com"},
-            "b": {"api_key": "${X}"},
-        },
-        "auth": {"api_keys": [{"token": "fake-token"}, {"token": "${file:/x}"}, {"token": " "}]},
-        "headers": {"Authorization": ["Bearer fake-bearer", "Bearer ${X}"]},
-        "password": 123456,
-        "secret": True,
-        "token": None,
-        "max_tokens": 100,
-    }
-    assert literal_secrets(data) == [KEY, "u:fake-pw", "fake-token", "Bearer fake-bearer", "123456"]
-    assert is_literal_secret("api_key", "Bearer ${X}")
-    assert not is_literal_secret("authorization", "Bearer ${X}")
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://u:p@example.com/x?y=a:b@c", "https://***@example.com/x?y=a:b@c"),
-        ("https://:p@example.com", "https://***@example.com"),
-        ("https://example.com/a@b:c", "https://example.com/a@b:c"),
-        ("https://example.com:8080/x@y", "https://example.com:8080/x@y"),
-        ("text", "text"),
-    ],
-)
-def test_a_password_in_a_url_is_hidden(url, shown):
-    assert hide_password(url) == shown

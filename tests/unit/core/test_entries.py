@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from voicegw_mcp.core.entries import (
 from voicegw_mcp.errors import ConfirmationRequired, InvalidInput, NotFound
 
 KEY = "fake-key-0001"
+FOLDER = Path("/etc/voicegateway")
 
 
 def check(options):
@@ -22,15 +24,15 @@ def check(options):
 
 
 def test_a_reference_is_taken_and_nothing_is_no_reference():
-    assert check_reference(" ${A} ", None) == "${A}"
-    assert check_reference(None, "${A}") is None
-    assert check_reference("", "${A}") is None
+    assert check_reference(" ${A} ", None, FOLDER) == "${A}"
+    assert check_reference(None, "${A}", FOLDER) is None
+    assert check_reference("", "${A}", FOLDER) is None
 
 
 @pytest.mark.parametrize(("usual", "name"), [("${GROQ_API_KEY}", "GROQ_API_KEY"), (None, "PROVIDER_API_KEY")])
 def test_a_literal_key_is_refused_with_the_command_to_run_and_not_repeated(usual, name):
     with pytest.raises(InvalidInput) as caught:
-        check_reference(KEY, usual)
+        check_reference(KEY, usual, FOLDER)
     assert f"voicegw secrets set {name}" in caught.value.hint
     assert KEY not in str(caught.value.payload())
 
@@ -126,3 +128,38 @@ def test_confirmation_shows_the_impact_shortly_and_wholly_in_the_details(catalog
         require_confirmation(catalog, "provider", "p", impact, confirm=False)
     assert "models affected: a, b, c, d, e, …; total requests: 3." in caught.value.message
     assert caught.value.details == {**impact, "config_version": catalog.configuration.version}
+
+
+def test_tools_refer_to_files_beside_the_configuration_and_in_secret_folders_only(tmp_path):
+    (tmp_path / "out").symlink_to("/etc")
+    for name in ("key", "sub/key", str(tmp_path / "key"), "/run/secrets/openai"):
+        reference = f"${{file:{name}}}"
+        assert check_reference(reference, None, tmp_path) == reference
+    for name in ("/etc/passwd", "../key", "sub/../../key", "out/passwd", "~/key", "~nobody-there/key"):
+        with pytest.raises(InvalidInput, match="outside of"):
+            check_reference(f"${{file:{name}}}", None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"openai_key": "fake-1"},
+        {"key": "fake-1"},
+        {"tokens": ["fake-1"]},
+        {"Authorization": "Bearer fake-live ${OPENAI_API_KEY}"},
+        {"headers": {"credentials": {"user": "fake-1"}}},
+        {"url": "https://a:fake-pw@h/"},
+        {"note": "Bearer fake-live-0001"},
+        {"note": "sk-fake-0123456789abcdef"},
+    ],
+)
+def test_a_key_under_any_name_in_any_place_is_no_option(options):
+    with pytest.raises(InvalidInput, match="looks like a secret"):
+        check(options)
+
+
+def test_a_reference_in_a_header_is_an_option():
+    assert check({"Authorization": "Bearer ${NAME}", "max_tokens": 100}) == {
+        "Authorization": "Bearer ${NAME}",
+        "max_tokens": 100,
+    }

@@ -148,3 +148,13 @@ async def test_requests_are_counted_again_when_the_store_changed_and_only_then(t
         assert (await gateway.store_handle.counted(store))[0] == 1
     finally:
         await gateway.close()
+
+
+async def test_a_working_directory_that_is_gone_keeps_nothing_from_starting(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    gateway = Gateway.open(door="test", environment={"HOME": str(tmp_path), "VOICEGW_DB_PATH": "relative.db"})
+    with pytest.raises(StoreUnavailable, match="working directory"):
+        await gateway.store()
+    await gateway.close()

@@ -40,5 +40,5 @@ async def test_observability_is_the_file_s(gateway, logging):
 async def test_a_literal_key_is_warned_of_without_being_shown(gateway):
     gateway.config_file.path.write_text("providers: {openai: {api_key: fake-key-0001}}")
     (warning,) = (await health(gateway)).warnings
-    assert "openai has its key in the file" in warning
+    assert "providers.openai.api_key holds a key itself" in warning
     assert "fake-key" not in warning

@@ -1,0 +1,144 @@
+"""What of a file may be shown: keys that someone wrote into it are hidden where they stand, and nothing else is.
+
+Names decide (``api_key``, ``X-Auth-Token``), then the place in a URL (user and password, secret parameters), then the
+shape of well-known keys. May import ``config.layout``, ``config.parse``, ``config.secrets``, ``config.values``.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from voicegw_mcp.config.emit import refuse
+from voicegw_mcp.config.layout import after_properties
+from voicegw_mcp.config.nodes import TAG
+from voicegw_mcp.config.parse import ParsedFile, parse
+from voicegw_mcp.config.secrets import REFERENCE, SECRET_KEYS
+from voicegw_mcp.config.values import is_list, is_map
+from voicegw_mcp.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from voicegw_mcp.config.nodes import Node
+
+HIDDEN: Final = "***"
+
+SECRET_NAMES: Final = re.compile(
+    r"(^|_)(key|keys|token|secrets?|passw(or)?ds?|passphrase|pass|pwd|credentials?|authorization|auth|bearer|cookies?"
+    r"|jwt|(api|access|auth|bearer|refresh)_tokens)$|^tokens$|(api|access|private|secret|subscription|speech)keys?$"
+)
+"""Names, in snake case, whose values nobody shows: what providers, HTTP headers and plugins call their keys."""
+
+NOT_SECRET: Final = frozenset(
+    {"sort_key", "primary_key", "cache_key", "foreign_key", "public_key", "partition_key"}
+)
+OWN_SECTIONS: Final = frozenset({"auth", "api_keys"})
+"""Our own sections that hold secrets among other things: what is inside is judged by its own name."""
+
+URL_USER: Final = re.compile(r"(?<=://)[^/\s?#@]+(?=@)")
+URL_PARAMETER: Final = re.compile(r"(?<=[?&])([^=&#\s]{1,64})=([^&#\s]+)")
+KEY_SHAPE: Final = re.compile(r"\b(?:sk|rk|pk|gsk|xai)[-_][A-Za-z0-9_-]{12,}|(?<=\bBearer )[^\s${}]{8,}")
+HEADER_REFERENCE: Final = re.compile(rf"(?:[A-Za-z][A-Za-z0-9_-]{{0,31}} )?{REFERENCE.pattern}")
+
+
+@functools.lru_cache(maxsize=4096)
+def is_secret_name(name: str) -> bool:
+    """Say whether what goes by this name is a secret, in any spelling: ``auth_token``, ``X-Api-Key``, ``accessToken``."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-. ]", "_", name).lower()
+    return SECRET_NAMES.search(snake) is not None and snake not in NOT_SECRET
+
+
+def is_literal_secret(name: str, value: object) -> bool:
+    """Say whether ``value`` is a secret by its name or shape and no reference; ``Bearer ${NAME}`` is one in a header."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    if not isinstance(value, str):
+        return is_secret_name(name)
+    if not is_secret_name(name):
+        return KEY_SHAPE.fullmatch(value.strip()) is not None
+    reference = REFERENCE if SECRET_KEYS.search(name) else HEADER_REFERENCE
+    return bool(value.strip()) and reference.fullmatch(value.strip()) is None
+
+
+def hide_in_text(text: str) -> str:
+    """Return a text as it may be shown: without user, password and secret parameters of a URL, and well-known keys."""
+    text = URL_USER.sub(lambda match: match[0] if REFERENCE.fullmatch(match[0]) else HIDDEN, text)
+    text = URL_PARAMETER.sub(
+        lambda match: f"{match[1]}={HIDDEN}" if is_literal_secret(match[1], match[2]) else match[0], text
+    )
+    return KEY_SHAPE.sub(HIDDEN, text)
+
+
+def hide_secrets(data: Any, name: str = "") -> Any:
+    """Return data as it may be shown; what is not JSON (dates) becomes text."""
+    if is_map(data):
+        return {str(key): hide_secrets(value, _inherited(name, str(key))) for key, value in data.items()}
+    if is_list(data):
+        return [hide_secrets(value, name) for value in data]
+    if is_literal_secret(name, data):
+        return HIDDEN
+    if isinstance(data, str):
+        return hide_in_text(data)
+    return data if isinstance(data, int | float | None) else str(data)
+
+
+def secret_places(
+    data: Any, path: tuple[str | int, ...] = (), name: str = ""
+) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path of every secret that is written out in ``data``."""
+    if is_map(data):
+        for key, value in data.items():
+            yield from secret_places(value, (*path, str(key)), _inherited(name, str(key)))
+    elif is_list(data):
+        for index, value in enumerate(data):
+            yield from secret_places(value, (*path, index), name)
+    elif is_literal_secret(name, data) or (isinstance(data, str) and hide_in_text(data) != data):
+        yield path
+
+
+def shown(parsed: ParsedFile) -> ParsedFile:
+    """Return the file as it may be shown: the same object when nothing in it has to be hidden.
+
+    Raises:
+        ConfigInvalid: a secret is written in a form that cannot be hidden.
+    """
+    text = parsed.text
+    for start, end, new in sorted(set(_cuts(parsed.tree.root, "", text)), reverse=True):
+        text = text[:start] + new + text[end:]
+    text = KEY_SHAPE.sub(HIDDEN, text)  # what is left stands in comments
+    if text == parsed.text:
+        return parsed
+    try:
+        return parse(text)
+    except ConfigInvalid:
+        raise refuse("it holds a key in a form that cannot be hidden from the journal") from None
+
+
+def _inherited(outer: str, inner: str) -> str:
+    """Return the name a value inside a mapping goes by: inside ``credentials`` everything is a secret."""
+    return (
+        outer if outer not in OWN_SECTIONS and is_secret_name(outer) and not is_secret_name(inner) else inner
+    )
+
+
+def _cuts(node: Node | None, name: str, text: str) -> Iterator[tuple[int, int, str]]:
+    if node is not None and node.kind == "alias":
+        node = node.target if is_secret_name(name) else None
+    if node is None:
+        return
+    if node.kind == "map":
+        for key, value in node.items:
+            yield from _cuts(value, _inherited(name, key.name), text)
+    elif node.kind == "seq":
+        for _, value in node.items:
+            yield from _cuts(value, name, text)
+    elif node.composed.tag not in {f"{TAG}null", f"{TAG}bool"}:
+        start = after_properties(text, node)
+        written = text[start : node.end]
+        if is_literal_secret(name, node.name):
+            bare = written.rstrip()
+            yield start, node.end, f'"{HIDDEN}"{written[len(bare) :]}'
+        elif hide_in_text(written) != written:
+            yield start, node.end, hide_in_text(written)

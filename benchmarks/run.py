@@ -40,7 +40,7 @@ OURS = [str(Path(sys.executable).with_name("voicegw-mcp"))]
 BARE = [sys.executable, str(Path(__file__).with_name("bare_server.py"))]
 KEY = "fake-key-0001"
 CALLS, BLOCK, WARM_UP = 500, 20, 40
-PROVIDERS = """
+PROVIDERS = """\
 providers:
   openai:
     api_key: ${OPENAI_API_KEY}
@@ -92,7 +92,7 @@ class Bench:
             "OPENAI_API_KEY": KEY,
         }
         starter = files("voicegw_mcp.cli").joinpath("starter.yaml").read_text(encoding="utf-8")
-        (folder / "voicegw.yaml").write_text(starter + PROVIDERS, encoding="utf-8")
+        (folder / "voicegw.yaml").write_text(starter.replace("providers: {}\n", PROVIDERS), encoding="utf-8")
 
     def ours(self) -> LineClient:
         """Spawn voicegw-mcp on the scratch gateway."""

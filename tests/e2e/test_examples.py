@@ -56,3 +56,19 @@ def test_the_demonstration_of_make_run_ends_well_and_shows_calls_diff_and_costs(
     ):
         assert expected in shown
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_benchmark_of_changes_runs_and_gives_figures(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "run.py", "--only", "changes", "--rounds", "3", "--json"],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    pairs = next(
+        item for item in json.loads(done.stdout)["figures"] if item["name"].startswith("register_model")
+    )
+    assert pairs["median"] > 0

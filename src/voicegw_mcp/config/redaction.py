@@ -40,6 +40,9 @@ OWN_SECTIONS: Final = frozenset({"auth", "api_keys"})
 URL_USER: Final = re.compile(r"(?<=://)[^/\s?#@]+(?=@)")
 URL_PARAMETER: Final = re.compile(r"(?<=[?&])([^=&#\s]{1,64})=([^&#\s]+)")
 KEY_SHAPE: Final = re.compile(r"\b(?:sk|rk|pk|gsk|xai)[-_][A-Za-z0-9_-]{12,}|(?<=\bBearer )[^\s${}]{8,}")
+KEY_MARKS: Final = ("sk-", "sk_", "rk-", "rk_", "pk-", "pk_", "xai-", "xai_", "Bearer ")
+"""What every text that ``KEY_SHAPE`` finds something in has: looked for first, because it is a hundred times faster."""
+
 HEADER_REFERENCE: Final = re.compile(rf"(?:[A-Za-z][A-Za-z0-9_-]{{0,31}} )?{REFERENCE.pattern}")
 
 
@@ -68,7 +71,7 @@ def hide_in_text(text: str) -> str:
     text = URL_PARAMETER.sub(
         lambda match: f"{match[1]}={HIDDEN}" if is_literal_secret(match[1], match[2]) else match[0], text
     )
-    return KEY_SHAPE.sub(HIDDEN, text)
+    return KEY_SHAPE.sub(HIDDEN, text) if any(mark in text for mark in KEY_MARKS) else text
 
 
 def hide_secrets(data: Any, name: str = "") -> Any:
@@ -105,9 +108,12 @@ def shown(parsed: ParsedFile) -> ParsedFile:
         ConfigInvalid: a secret is written in a form that cannot be hidden.
     """
     text = parsed.text
-    for start, end, new in sorted(set(_cuts(parsed.tree.root, "", text)), reverse=True):
+    # One look at the whole text spares most files a look at each scalar: this is done at every change.
+    telling = any(mark in text for mark in KEY_MARKS) or ("://" in text and ("@" in text or "=" in text))
+    for start, end, new in sorted(set(_cuts(parsed.tree.root, "", text, telling=telling)), reverse=True):
         text = text[:start] + new + text[end:]
-    text = KEY_SHAPE.sub(HIDDEN, text)  # what is left stands in comments
+    if telling:
+        text = KEY_SHAPE.sub(HIDDEN, text)  # what is left stands in comments
     if text == parsed.text:
         return parsed
     try:
@@ -123,18 +129,19 @@ def _inherited(outer: str, inner: str) -> str:
     )
 
 
-def _cuts(node: Node | None, name: str, text: str) -> Iterator[tuple[int, int, str]]:
+def _cuts(node: Node | None, name: str, text: str, *, telling: bool) -> Iterator[tuple[int, int, str]]:
+    """Yield what to cut out of the text; without ``telling`` only names can make a scalar a secret."""
     if node is not None and node.kind == "alias":
         node = node.target if is_secret_name(name) else None
     if node is None:
         return
     if node.kind == "map":
         for key, value in node.items:
-            yield from _cuts(value, _inherited(name, key.name), text)
+            yield from _cuts(value, _inherited(name, key.name), text, telling=telling)
     elif node.kind == "seq":
         for _, value in node.items:
-            yield from _cuts(value, name, text)
-    elif node.composed.tag not in {f"{TAG}null", f"{TAG}bool"}:
+            yield from _cuts(value, name, text, telling=telling)
+    elif (telling or is_secret_name(name)) and node.composed.tag not in {f"{TAG}null", f"{TAG}bool"}:
         start = after_properties(text, node)
         written = text[start : node.end]
         if is_literal_secret(name, node.name):

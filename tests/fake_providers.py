@@ -37,7 +37,6 @@ EXPECTED = {
     "anthropic": Expected("/v1/models?limit=1", "x-api-key", "{key}", {"anthropic-version": "2023-06-01"}),
     "assemblyai": Expected("/v2/transcript?limit=1", "Authorization", "{key}"),
     "azure": Expected("/cognitiveservices/voices/list", "Ocp-Apim-Subscription-Key", "{key}"),
-    "cambai": Expected("/apis/list-voices", "x-api-key", "{key}"),
     "cartesia": Expected(
         "/voices?limit=1", "Authorization", "Bearer {key}", {"Cartesia-Version": "2025-04-16"}
     ),
@@ -65,7 +64,6 @@ EXPECTED = {
     "inworld": Expected("/tts/v1/voices", "Authorization", "Basic {key}"),
     "lmnt": Expected("/v1/account", "X-API-Key", "{key}", {"lmnt-version": "1.0"}),
     "mistralai": Expected("/v1/models", "Authorization", "Bearer {key}"),
-    "murf": Expected("/v1/speech/voices", "api-key", "{key}"),
     "neuphonic": Expected("/voices", "x-api-key", "{key}"),
     "ollama": Expected("/api/tags", "Authorization", "Bearer {key}"),
     "openai": Expected("/v1/models", "Authorization", "Bearer {key}"),

@@ -185,12 +185,7 @@ def _carried(address: _Address) -> ipaddress.IPv4Address | None:
     return address.ipv4_mapped
 
 
-async def resolve_checked(host: str, port: int, *, allow_private: bool) -> str:
-    """Return the one address to connect to: the first of ``resolve_all_checked``."""
-    return (await resolve_all_checked(host, port, allow_private=allow_private))[0]
-
-
-async def resolve_all_checked(host: str, port: int, *, allow_private: bool) -> list[str]:
+async def resolve_checked(host: str, port: int, *, allow_private: bool) -> list[str]:
     """Resolve ``host`` once and return its addresses, IPv4 first, all of them acceptable.
 
     One address that is not acceptable refuses the host as a whole: otherwise a name with a good and a bad address would

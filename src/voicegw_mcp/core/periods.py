@@ -148,24 +148,6 @@ def next_midnight_ms(timezone: str, now_ms: int) -> int:
     return next(moment for n in range(1, 4) if (moment := _midnight(day + timedelta(days=n), zone)) > now_ms)
 
 
-def bucket_edges(window: Window, unit: BucketUnit) -> list[int]:
-    """Return the starts of the local hours or days that overlap the window, then the end of the last, in UTC epoch ms.
-
-    Edges are on quarter hours. An hour in which the clock is set by half an hour has its own, shorter bucket.
-    """
-    if window.start_ms >= window.end_ms:
-        return []
-    zone = _zone(window.timezone)
-    edges: list[int] = []
-    day = _local_date(window.start_ms, zone)
-    while not edges or edges[-1] < window.end_ms:
-        edges += [edge for edge in _day_edges(day, unit, zone) if not edges or edge > edges[-1]]
-        day += timedelta(days=1)
-    first = max(index for index, edge in enumerate(edges) if edge <= window.start_ms)
-    last = next(index for index, edge in enumerate(edges) if edge >= window.end_ms)
-    return edges[first : last + 1]
-
-
 class LocalBuckets:
     """Finds the local hour or day of a moment; days already seen are remembered, so any number of cells is cheap."""
 

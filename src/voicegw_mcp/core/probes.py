@@ -29,7 +29,7 @@ from urllib.parse import urlsplit, urlunsplit
 import anyio
 import anyio.to_thread
 
-from voicegw_mcp.core.addresses import canonical_host, check_base_url, resolve_all_checked
+from voicegw_mcp.core.addresses import canonical_host, check_base_url, resolve_checked
 from voicegw_mcp.core.probe_answers import Answer, Checked, ProbeResult, Reason, judged
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.errors import InvalidInput, ProviderFailed
@@ -206,7 +206,7 @@ async def _ask(
     parts = urlsplit(url)
     host = canonical_host(parts.hostname or "")
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    addresses = await resolve_all_checked(host, port, allow_private=allow_private)
+    addresses = await resolve_checked(host, port, allow_private=allow_private)
     checked: Checked = "key" if request is not None else "reachability"
     verify: ssl.SSLContext | bool = False
     if parts.scheme == "https":

@@ -4,8 +4,9 @@ It exists so that ``add_provider`` (which types, which key variable), ``test_pro
 (which types are local) read the same rows. May import ``domain`` and ``errors`` only; never LiveKit.
 
 Where a row comes from: the names are 0.4's eleven, ``openai_compatible``, and the STT/LLM/TTS plugins of LiveKit Agents
-1.8. Requests, headers and roots are those of each provider's own API reference; a type whose reference names no request
-that costs nothing and needs a key has ``probe=None``.
+1.8. A comment above a row names the page of the provider's API reference that its request was read from; rows without one
+follow the provider's LiveKit plugin and were not compared with a reference. A type of which no free request that needs a
+key is known has ``probe=None``: only its reachability is checked. Base URLs of those are from general knowledge.
 """
 
 from __future__ import annotations
@@ -261,13 +262,13 @@ _TYPES: Final = (
     _hosted(
         "inworld", "st", "https://api.inworld.ai", ProbeRequest("/voices", "/tts/v1", auth_scheme="Basic")
     ),
-    _hosted("murf", "t", "https://api.murf.ai/v1", _key_in("api-key", "/speech/voices", root="/v1")),
+    _hosted("murf", "t", "https://api.murf.ai/v1"),
     # Fish Audio API reference, "Get API Credit".
     _hosted("fishaudio", "t", "https://api.fish.audio", ProbeRequest("/wallet/self/api-credit")),
     # Speechify and Sarvam API references, "Authentication" and "List Voices".
     _hosted("speechify", "t", "https://api.speechify.ai/v1", ProbeRequest("/voices", "/v1")),
     _hosted("sarvam", "slt", "https://api.sarvam.ai", _key_in("api-subscription-key", "/voices?limit=1")),
-    _hosted("cambai", "t", "https://client.camb.ai/apis", _key_in("x-api-key", "/list-voices", root="/apis")),
+    _hosted("cambai", "t", "https://client.camb.ai/apis"),
     _hosted("resemble", "t", "https://app.resemble.ai/api/v2"),
     _hosted("minimax", "t", "https://api.minimax.io/v1"),
     _hosted("smallestai", "t", "https://waves-api.smallest.ai/api/v1"),

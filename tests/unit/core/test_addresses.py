@@ -4,7 +4,7 @@ import socket
 import anyio
 import pytest
 
-from voicegw_mcp.core.addresses import check_base_url, refusal, resolve_all_checked, resolve_checked
+from voicegw_mcp.core.addresses import check_base_url, refusal, resolve_checked
 from voicegw_mcp.errors import InvalidInput, ProviderFailed
 
 
@@ -133,11 +133,11 @@ def resolving_to(monkeypatch, *answers):
 
 async def test_a_name_gives_its_addresses_ipv4_first_and_once(monkeypatch):
     resolving_to(monkeypatch, ["2606:4700::1111", "8.8.8.8", "8.8.8.8"])
-    assert await resolve_all_checked("Example.com.", 443, allow_private=False) == [
+    assert await resolve_checked("Example.com.", 443, allow_private=False) == [
         "8.8.8.8",
         "2606:4700::1111",
     ]
-    assert await resolve_checked("example.com", 443, allow_private=False) == "8.8.8.8"
+    assert (await resolve_checked("example.com", 443, allow_private=False))[0] == "8.8.8.8"
 
 
 @pytest.mark.parametrize("bad", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "fe80::1%eth0", "::1"])
@@ -171,6 +171,6 @@ async def test_a_name_that_does_not_resolve_is_no_invalid_input(monkeypatch, ans
 
 
 async def test_localhost_resolves_to_loopback():
-    assert "127.0.0.1" in await resolve_all_checked("localhost", 80, allow_private=True)
+    assert "127.0.0.1" in await resolve_checked("localhost", 80, allow_private=True)
     with pytest.raises(InvalidInput):
         await resolve_checked("localhost", 80, allow_private=False)

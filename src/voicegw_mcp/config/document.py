@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_DIFF = 20_000
 _UNENDED = ": the file ends inside a block text without a line end, where one more or less changes the text"
+_UNFINISHED = "\n\\ No newline at end of file"
 _LONE_CR = re.compile(r"\r(?!\n)")
 
 
@@ -162,11 +163,10 @@ def entry_text(parsed: ParsedFile, path: Sequence[str]) -> str | None:
 
 def unified_diff(old: str, new: str, filename: str) -> str:
     r"""Return a unified diff with ``\n`` line ends; past 20,000 characters it is cut and says so. "" when equal."""
-    lines: list[str] = []
-    for line in difflib.unified_diff(_lines(old), _lines(new), f"a/{filename}", f"b/{filename}"):
-        bare = line.rstrip("\r\n")
-        lines.append(bare if line.endswith("\n") else f"{bare}\n\\ No newline at end of file")
-    text = "".join(f"{line}\n" for line in lines)
+    names = f"a/{filename}", f"b/{filename}"
+    # Only difflib over the whole gives what difflib gives: equal lines at both ends are not always what it matches first.
+    lines = difflib.unified_diff(_lines(old), _lines(new), *names, lineterm="")
+    text = "".join(part.rstrip("\r") + "\n" for line in lines for part in line.split("\n"))
     if len(text) <= MAX_DIFF:
         return text
     cut = text.rfind("\n", 0, MAX_DIFF) + 1
@@ -174,6 +174,5 @@ def unified_diff(old: str, new: str, filename: str) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    return [line + "\n" for line in text.split("\n")[:-1]] + (
-        [rest] if (rest := text.rsplit("\n", 1)[-1]) else []
-    )
+    *lines, rest = text.split("\n")
+    return [*lines, rest + _UNFINISHED] if rest else lines

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from voicegw_mcp.config.nodes import TAG
 from voicegw_mcp.config.parse import Loader
@@ -34,16 +34,38 @@ _ESCAPED = re.compile(
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\", "\0": "\\0"}
 
 
+Form = Literal["block", "line", "spread"]
+"""A collection as indented lines, as braces on one line, or as braces with an item to a line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How the neighbours write: indentation step, dash offset in lists, quotes per key name, flow lists per key name."""
+    """How the neighbours write: indentation step, dash offset in lists, and what they show about each key."""
 
     step: int = 2
     dash: int = 2
     quotes: Mapping[str, str] = field(default_factory=dict[str, str])
-    flows: frozenset[str] = frozenset()
+    """The quote of a key's value; under "" the one for keys that no neighbour has."""
+    forms: Mapping[str, Form] = field(default_factory=dict[str, "Form"])
+    """How a key's collection is written; under "" the form in braces for keys that no neighbour has."""
+    flow_lists: frozenset[str] = frozenset()
+    """Keys that no neighbour has with items, and whose lists go on one line all the same."""
+    entries: Form | None = None
+    """How the entries beside the new one are written, when they are all alike."""
     key_quote: str = ""
     """The quote all keys beside the new entry have, or ""."""
+    inner_quote: str = ""
+    """The quote all keys inside of entries have, or ""."""
+
+    def quote(self, name: str) -> str:
+        """Return the quote for the value of a key."""
+        return self.quotes.get(name, self.quotes.get("", ""))
+
+    def beside_others(self, name: str, value: object) -> Style:
+        """Return the style in which the new entry ``name`` looks like the entries beside it."""
+        if self.entries is None or not is_map(value) or name in self.forms:
+            return self
+        return replace(self, forms={**self.forms, name: self.entries})
 
 
 def refuse(reason: str) -> ConfigInvalid:
@@ -91,7 +113,7 @@ def _string(value: str, *, flow: bool, like: str) -> str:
     escaped = _ESCAPED.sub(_escape, value)
     if like == "'" and escaped.replace('\\"', '"').replace("\\\\", "\\") == value:
         return "'" + value.replace("'", "''") + "'"
-    if like != '"' and escaped == value and _is_plain(value, flow=flow):
+    if like != '"' and is_plain(value, flow=flow):
         return value
     return f'"{escaped}"'
 
@@ -101,10 +123,13 @@ def _escape(match: re.Match[str]) -> str:
     return _SHORT.get(match[0]) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
 
 
-def _is_plain(value: str, *, flow: bool) -> bool:
+def is_plain(value: str, *, flow: bool) -> bool:
+    """Whether a string reads the same without quotes, everywhere."""
     if value.lower() in _WORDS or value[0] in _FIRST or value.startswith("..."):
         return False
     if _NUMBERISH.fullmatch(value) or _INNER.search(value) or (flow and _FLOW_INNER.search(value)):
+        return False
+    if _ESCAPED.search(value):
         return False
     resolvers: Any = Loader.yaml_implicit_resolvers
     return not any(pattern.match(value) for tag, pattern in resolvers.get(value[0], ()) if tag != TAG + "str")
@@ -120,44 +145,63 @@ def key(name: object, *, flow: bool = False, like: str = "") -> str:
     return text
 
 
-def flow(value: object, style: Style, name: str = "") -> str:
-    """Write any JSON-like value on one line, as it may stand inside ``{}`` or ``[]`` too."""
+def flow(value: object, style: Style, name: str = "", indent: int = 0) -> str:
+    r"""Write any JSON-like value as it may stand inside ``{}`` or ``[]`` too, in a line that is indented by ``indent``.
+
+    Where the neighbours write an item to a line, so it is here; line ends are ``\\n``.
+    """
+    if not (is_map(value) or is_list(value)):
+        return scalar(value, flow=True, like=style.quote(name))
+    spread = bool(value) and style.forms.get(name, style.forms.get("")) == "spread"
+    inner = indent + style.step if spread else indent
     if is_map(value):
-        return "{" + ", ".join(pair(k, v, style) for k, v in value.items()) + "}"
-    if is_list(value):
-        return "[" + ", ".join(flow(item, style, name) for item in value) + "]"
-    return scalar(value, flow=True, like=style.quotes.get(name, ""))
+        items = [pair(k, v, style, inner, like=style.inner_quote) for k, v in value.items()]
+    else:
+        items = [flow(item, style, name, inner) for item in value]
+    opening, closing = "{}" if is_map(value) else "[]"
+    if not spread:
+        return opening + ", ".join(items) + closing
+    gap = "\n" + " " * inner
+    return f"{opening}{gap}{(',' + gap).join(items)}\n{' ' * indent}{closing}"
 
 
-def pair(name: object, value: object, style: Style) -> str:
-    """Write ``key: value`` for the inside of a flow mapping."""
-    return f"{key(name, flow=True)}: {flow(value, style, str(name))}"
+def pair(name: object, value: object, style: Style, indent: int = 0, *, like: str = "") -> str:
+    """Write ``key: value`` for the inside of a flow mapping; ``like`` is the quote of the keys beside it."""
+    return f"{key(name, flow=True, like=like)}: {flow(value, style, str(name), indent)}"
 
 
 def fits_line(value: object, style: Style, name: str = "") -> bool:
-    """Whether a value goes behind its key: scalars, empty collections, lists the neighbours write in flow."""
-    return not (is_map(value) or is_list(value)) or not value or (is_list(value) and name in style.flows)
+    """Whether a value goes behind its key: scalars, empty collections, what the neighbours write in flow."""
+    if not (is_map(value) or is_list(value)) or not value:
+        return True
+    return (
+        style.forms.get(name, "line" if is_list(value) and name in style.flow_lists else "block") != "block"
+    )
 
 
-def inline(value: object, style: Style, name: str = "") -> str:
+def inline(value: object, style: Style, name: str = "", indent: int = 0) -> str:
     """Write a value for which ``fits_line`` holds, in block context."""
     if is_map(value) or is_list(value):
-        return flow(value, style, name)
-    return scalar(value, like=style.quotes.get(name, ""))
+        return flow(value, style, name, indent)
+    return scalar(value, like=style.quote(name))
 
 
 def entry(name: object, value: object, indent: int, style: Style, *, like: str = "") -> list[str]:
     """Write one entry of a block mapping as lines without line ends."""
     head = " " * indent + key(name, like=like) + ":"
     if fits_line(value, style, str(name)):
-        return [f"{head} {inline(value, style, str(name))}"]
+        return f"{head} {inline(value, style, str(name), indent)}".split("\n")
     return [head, *children(value, indent, style, str(name))]
 
 
 def children(value: object, indent: int, style: Style, name: str = "") -> list[str]:
     """Write the inside of a non-empty collection that stands under a key at ``indent``."""
     if is_map(value):
-        return [line for k, v in value.items() for line in entry(k, v, indent + style.step, style)]
+        return [
+            line
+            for k, v in value.items()
+            for line in entry(k, v, indent + style.step, style, like=style.inner_quote)
+        ]
     items: Any = value
     return [line for item in items for line in dashed(item, indent + style.dash, style, name)]
 
@@ -167,8 +211,8 @@ def dashed(value: object, indent: int, style: Style, name: str = "") -> list[str
     lead = " " * indent + "- "
     if is_map(value) and value:
         pairs = value.items()
-        lines = [line for k, v in pairs for line in entry(k, v, indent + 2, style)]
+        lines = [line for k, v in pairs for line in entry(k, v, indent + 2, style, like=style.inner_quote)]
         return [lead + lines[0][indent + 2 :], *lines[1:]]
     if is_list(value):
-        return [lead + flow(value, style, name)]
+        return (lead + flow(value, style, name, indent + 2)).split("\n")
     return [lead + inline(value, style, name)]

@@ -6,6 +6,7 @@ May import ``config.nodes``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from voicegw_mcp.config.nodes import Node
+
+_BLANK_LINE = re.compile(r"\r?\n[ \t]*(?=\r?\n)")
 
 Cut = tuple[int, int, str]
 """Replace ``text[start:end]``."""
@@ -31,7 +34,7 @@ class Segment:
 
 
 def segments(text: str, node: Node) -> list[Segment]:
-    """Return the segments of a flow collection in order; they touch each other."""
+    """Return the segments of a flow collection in order; what stands between two of them is nobody's."""
     found: list[Segment] = []
     inside = text.index("{" if node.kind == "map" else "[", _opening(text, node)) + 1
     lead = inside
@@ -45,8 +48,23 @@ def segments(text: str, node: Node) -> list[Segment]:
         if line_stop >= 0 and (comma is None or comma < line_stop):
             tail = line_stop - 1 if text[line_stop - 1] == "\r" else line_stop
         start = _start(text, key)
-        found.append(Segment(lead, start, stop, tail, comma, "\n" in text[lead:start]))
+        own_line = "\n" in text[lead:start]
+        lead = _own_lead(text, lead, start, first=not index) if own_line else lead
+        found.append(Segment(lead, start, stop, tail, comma, own_line))
         lead = tail
+    return found
+
+
+def _own_lead(text: str, lead: int, start: int, *, first: bool) -> int:
+    """Leave the comment behind the opening brace, and comments that a blank line parts from the item."""
+    found = lead
+    if first:
+        found = text.index("\n", lead)
+        found -= text[found - 1] == "\r"
+    above = found
+    for blank in _BLANK_LINE.finditer(text, above, start):
+        if "#" in text[above : blank.start()]:
+            found = blank.end()
     return found
 
 

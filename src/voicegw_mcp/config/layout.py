@@ -11,12 +11,16 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from voicegw_mcp.config.emit import Style, refuse
+from voicegw_mcp.config.emit import Form, Style, is_plain, refuse
+from voicegw_mcp.config.nodes import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from voicegw_mcp.config.nodes import Node, Tree
+    from voicegw_mcp.config.nodes import Item, Node, Tree
+
+NEIGHBOURS = 32
+"""How many entries of one mapping are looked at to see how they are written: the time of an edit has a bound."""
 
 _BEFORE_ITEM = re.compile(r"[ ]*(\?[ ]+|-[ ]+|-)?")
 _PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*[ \t]*)*")
@@ -128,6 +132,12 @@ def after_properties(text: str, node: Node) -> int:
     return found.end() if found else node.start
 
 
+def kept_properties(text: str, node: Node, new: object) -> int:
+    """Return where the text begins that a new scalar replaces: anchor and ``!!str`` stay where they still hold."""
+    fits = not node.tagged or (isinstance(new, str) and node.tag == TAG + "str")
+    return after_properties(text, node) if node.kind == "scalar" and fits else node.start
+
+
 def slot(text: str, node: Node, index: int, floor: int, *, root: bool = False) -> Slot:
     """Return the lines of item ``index`` of a block collection; ``floor`` is where the lines before it end.
 
@@ -184,53 +194,108 @@ def newline_at(text: str, index: int) -> str:
 class _Survey:
     step: int = 0
     dash: int | None = None
-    flow_lists: bool = False
     quotes: dict[str, str] = field(default_factory=dict[str, str])
-    flows: dict[str, bool] = field(default_factory=dict[str, bool])
+    forms: dict[str, Form] = field(default_factory=dict[str, "Form"])
+    empty: set[str] = field(default_factory=set[str])
+    """Keys of empty lists, which show no form."""
+    entries: set[Form] = field(default_factory=set["Form"])
+    """Forms of the mappings directly in the surveyed one."""
+    braces: set[Form] = field(default_factory=set["Form"])
+    strings: set[str] = field(default_factory=set[str])
+    """Quotes of the strings that need none; that one is plain is all there is to know."""
+    keys: set[str] = field(default_factory=set[str])
+    inner: set[str] = field(default_factory=set[str])
+    flow_lists: bool = False
 
-    def visit(self, node: Node, depth: int = 0) -> None:
+    def visit(self, node: Node, depth: int = 0, around: int | None = None) -> None:
         if node.kind != "map":
             return
-        for name, value in reversed(node.items):
-            label = str(name.composed.value)
-            if value.kind == "scalar" and isinstance(value.composed.value, str):
-                self.quotes.setdefault(label, value.style if value.style in ("'", '"') else "")
-            elif value.kind == "seq":
-                self.flows.setdefault(label, value.flow)
-                self.flow_lists |= value.flow
-                if value.items and value.items[0][0].kind == "scalar":
-                    self.quotes.setdefault(label, _quote_of(value.items[0][0]))
-            if value.items and not value.flow and not node.flow:
-                first = value.items[0][0].column
-                if value.kind == "map" and not self.step and not value.anchor:
-                    self.step = max(first - name.column, 0)
-                elif value.kind == "seq" and self.dash is None and value.anchor is None:
-                    self.dash = max(value.column - name.column, 0)
+        quotes = self.inner if depth else self.keys
+        for name, value in reversed(_neighbours(node.items, around)):
+            if name.is_merge:
+                continue
+            quotes.add(_quote_of(name))
+            if value.kind == "scalar":
+                if name.name not in self.quotes or "" not in self.strings:
+                    self._string(name.name, value, flow=node.flow)
+            elif value.kind in ("map", "seq"):
+                self._collection(name, value, flow=node.flow, depth=depth)
             if depth < 4:
                 self.visit(value, depth + 1)
+
+    def _string(self, label: str, value: Node, *, flow: bool) -> None:
+        if value.tag != TAG + "str" or value.style in ("|", ">"):
+            return
+        quote = _quote_of(value)
+        self.quotes.setdefault(label, quote)
+        if "" not in self.strings and is_plain(value.name, flow=flow):
+            self.strings.add(quote)
+
+    def _collection(self, name: Node, value: Node, *, flow: bool, depth: int) -> None:
+        label = name.name
+        self.flow_lists |= value.kind == "seq" and value.flow
+        if not value.items:
+            if value.kind == "seq":
+                self.empty.add(label)
+            return
+        first = value.items[0][0]
+        form: Form = "block" if not value.flow else "spread" if first.line > value.line else "line"
+        self.forms.setdefault(label, form)
+        if form != "block":
+            self.braces.add(form)
+        if value.kind == "map":
+            if not depth:
+                self.entries.add(form)
+            if not self.step and ((form == "block" and not flow) or form == "spread"):
+                self.step = max(first.column - name.column, 0)
+        elif first.kind == "scalar":
+            self._string(label, first, flow=value.flow)
+        if value.kind == "seq" and form == "block" and self.dash is None and value.anchor is None:
+            self.dash = max(value.column - name.column, 0)
+
+
+def _neighbours(items: Sequence[Item], around: int | None) -> Sequence[Item]:
+    """Return the items nearest to the one of that index, without an index the last ones."""
+    over = len(items) - NEIGHBOURS
+    if over <= 0:
+        return items
+    begin = over if around is None else min(max(around - NEIGHBOURS // 2, 0), over)
+    return items[begin : begin + NEIGHBOURS]
 
 
 def _quote_of(node: Node) -> str:
     return node.style if node.style in ("'", '"') else ""
 
 
-def survey(tree: Tree, near: Node | None) -> Style:
-    """Return how entries beside ``near``'s items are written; what they do not show is taken from the whole file."""
+def _common(quotes: set[str]) -> str:
+    return next(iter(quotes)) if len(quotes) == 1 else ""
+
+
+def survey(tree: Tree, near: Node | None, around: int | None = None) -> Style:
+    """Return how entries of ``near`` are written, above all those beside the item of the index ``around``.
+
+    What they do not show is taken from the whole file.
+    """
     seen, whole = _Survey(), _Survey()
-    keys: list[str] = []
     if near is not None:
-        seen.visit(near)
-        keys = [_quote_of(name) for name, _ in near.items if not name.is_merge]
-    if tree.root is not None and (not seen.step or seen.dash is None):
+        seen.visit(near, around=around)
+    if tree.root is not None and not (seen.step and seen.dash is not None and seen.strings and seen.inner):
         whole.visit(tree.root)
     step = seen.step or whole.step or 2
     dash = seen.dash if seen.dash is not None else whole.dash if whole.dash is not None else step
-    only_flow = whole.dash is None and seen.dash is None and (whole.flow_lists or seen.flow_lists)
-    flows = {label for label, is_flow in seen.flows.items() if is_flow}
-    if only_flow:
-        flows |= {label for label, is_flow in whole.flows.items() if is_flow} | {"tags", "percentiles"}
-    same = keys[0] if keys and all(quote and quote == keys[0] for quote in keys) else ""
-    return Style(step, dash, seen.quotes, frozenset(flows), same)
+    forms, flow_lists = dict(seen.forms), seen.empty
+    if whole.dash is None and seen.dash is None and (whole.flow_lists or seen.flow_lists):
+        flowing = {label for label, form in whole.forms.items() if form != "block"}
+        flow_lists = flow_lists | whole.empty | flowing | {"tags", "percentiles"}
+    if (seen.braces or whole.braces) == {"spread"}:
+        forms[""] = "spread"
+    entries = next(iter(seen.entries)) if len(seen.entries) == 1 else None
+    key_quote = _common(seen.keys or whole.keys | whole.inner)
+    inner_quote = _common(seen.inner) if seen.inner else _common(whole.keys | whole.inner) or key_quote
+    strings = seen.strings or whole.strings
+    json_like = near is not None and near.flow and not strings
+    quotes = {**seen.quotes, "": inner_quote if json_like else _common(strings)}
+    return Style(step, dash, quotes, forms, frozenset(flow_lists), entries, key_quote, inner_quote)
 
 
 def entry_place(tree: Tree, path: Sequence[str]) -> tuple[Node, tuple[Node, int] | None, int] | None:

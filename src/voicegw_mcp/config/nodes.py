@@ -1,17 +1,24 @@
-"""The tree of a YAML text with the place of every part, made in one guarded pass over PyYAML's events.
+"""The tree of a YAML text with the place of every part, and its data, made in one guarded pass over PyYAML's events.
 
 PyYAML's own composer loses where an alias stands, recurses without a bound and lets the later of two equal keys
 win. This one keeps the places (the editor cuts text at them), bounds nesting and alias expansion, and collects
-every duplicate key, non-string key and foreign tag instead of stopping at the first. May import yaml only.
+every duplicate key, non-string key and foreign tag instead of stopping at the first. What a scalar means is PyYAML's
+to say; tags and values that do not fit are ``odd`` and left to its constructor. May import yaml only.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import yaml
 from yaml import events
+from yaml.constructor import SafeConstructor
+from yaml.resolver import Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_DEPTH = 64
 MAX_ALIASED = 100_000
@@ -21,7 +28,15 @@ TAG = "tag:yaml.org,2002:"
 SAFE_TAGS = frozenset(
     TAG + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp")
 )
+STR = TAG + "str"
+NULL = TAG + "null"
 MERGE = TAG + "merge"
+
+UNREADABLE: Final = (ValueError, KeyError, OverflowError, IndexError, AttributeError)
+"""What PyYAML's constructors raise for a scalar that does not fit its tag."""
+
+_ODD: Final = object()
+"""In place of the data of a scalar that only PyYAML's constructor can judge."""
 
 Kind = Literal["scalar", "map", "seq", "alias"]
 Item = tuple["Node", "Node"]
@@ -39,48 +54,50 @@ class Fault(Exception):
         self.hint = hint
 
 
-@dataclass(slots=True, eq=False)
 class Node:
-    """One written node; ``start`` and ``end`` are indexes into the text, anchor and tag included."""
+    """One written node; ``start`` and ``end`` are indexes into the text, anchor and tag included.
 
-    kind: Kind
-    start: int
-    end: int
-    line: int
-    column: int
-    composed: Any
-    """The PyYAML node the value is constructed from; of an alias, its target's."""
-    anchor: str | None = None
-    tagged: bool = False
-    style: str | None = None
-    flow: bool = False
-    items: list[Item] = field(default_factory=list[Item])
-    target: Node | None = None
-    """What an alias stands for."""
-    aliases: list[Node] = field(default_factory=list["Node"])
-    """The aliases that stand for this node."""
-    size: int = 1
-    height: int = 1
+    ``tag`` and ``name`` of an alias are its target's, ``name`` is the text of a scalar ("" of a collection); keys are
+    looked up by it. ``target`` is what an alias stands for, ``aliases`` are those that stand for this node.
+    """
 
-    @property
-    def name(self) -> str:
-        """The scalar as text; keys are looked up by it."""
-        return str(self.composed.value)
+    # Thousands are made at each change of a large file: slots, no dataclass defaults, nothing made that stays empty.
+    __slots__ = (
+        "aliases", "anchor", "column", "end", "flow", "items", "kind", "line", "name", "start", "style", "tag",
+        "tagged", "target",
+    )  # fmt: skip
+
+    def __init__(self, kind: Kind, event: Any, shift: int, tag: str, name: str) -> None:
+        begin = event.start_mark
+        self.kind: Kind = kind
+        self.start: int = begin.index + shift
+        self.end: int = event.end_mark.index + shift
+        self.line: int = begin.line
+        self.column: int = begin.column
+        self.tag = tag
+        self.name = name
+        self.anchor: str | None = event.anchor
+        self.tagged = False
+        self.style: str | None = None
+        self.flow = False
+        self.items: Sequence[Item] = ()
+        self.target: Node | None = None
+        self.aliases: Sequence[Node] = ()
 
     @property
     def is_null(self) -> bool:
         """Whether it is a scalar that means null."""
-        return self.kind == "scalar" and self.composed.tag == TAG + "null"
+        return self.kind == "scalar" and self.tag == NULL
 
     @property
     def is_merge(self) -> bool:
         """Whether it is the key ``<<``."""
-        return self.kind == "scalar" and self.composed.tag == MERGE
+        return self.kind == "scalar" and self.tag == MERGE
 
     def find(self, key: str) -> int | None:
         """Return the index of the item written under ``key``; merged keys are not written here."""
         for index, (node, _) in enumerate(self.items):
-            if not node.is_merge and node.name == key:
+            if node.name == key and not node.is_merge:
                 return index
         return None
 
@@ -101,6 +118,10 @@ class Tree:
     """A composed document: its root (None when it has no content) and where its end marker ``...`` stands."""
 
     root: Node | None = None
+    data: Any = None
+    """What the document means, unless it is ``odd``."""
+    odd: bool = False
+    """Whether it has what only PyYAML's constructor can judge."""
     start: int = 0
     """Just past ``---``, or 0."""
     stop: int | None = None
@@ -110,13 +131,49 @@ class Tree:
     )
 
 
-@dataclass(slots=True)
-class _Open:
-    """A collection whose end has not been read."""
+class _Scalars(SafeConstructor, Resolver):
+    """PyYAML's rules for scalars, without a text: one object serves all threads, its scalar methods keep nothing."""
 
-    node: Node
-    key: Node | None = None
-    seen: dict[tuple[str, str], Node] = field(default_factory=dict[tuple[str, str], Node])
+
+_SCALARS: Final[Any] = _Scalars()
+
+
+def _plain(value: str) -> tuple[str, Any]:
+    """Return tag and data of a scalar without quotes and tag."""
+    if value[:1] not in Resolver.yaml_implicit_resolvers:  # begins like no number and none of YAML's words
+        return STR, value
+    # Kept are the short ones, up to a number: words and numbers are not longer, keys to a provider's API are.
+    return _plain_kept(value) if len(value) <= 24 else _plain_read(value)
+
+
+def _plain_read(value: str) -> tuple[str, Any]:
+    tag: str = _SCALARS.resolve(yaml.ScalarNode, value, (True, False))
+    if tag == STR:
+        return tag, value
+    if tag not in SAFE_TAGS:
+        return tag, _ODD
+    try:
+        return tag, _SCALARS.yaml_constructors[tag](_SCALARS, yaml.ScalarNode(tag, value))
+    except UNREADABLE:
+        return tag, _ODD
+
+
+_plain_kept = functools.lru_cache(maxsize=2048)(_plain_read)
+
+
+class _Open:
+    """A collection whose end has not been read, with its items and its data so far."""
+
+    __slots__ = ("data", "doubtful", "items", "key", "node")
+
+    def __init__(self, node: Node, data: Any) -> None:
+        self.node = node
+        self.data = data
+        self.items: list[Item] = []
+        node.items = self.items
+        self.key: Node | None = None
+        self.doubtful = False
+        """Whether a key is no string, is ``<<``, or is there twice."""
 
 
 class Composer:
@@ -127,31 +184,29 @@ class Composer:
         self._shift = shift
         self._tree = Tree()
         self._open: list[_Open] = []
-        self._anchors: dict[str, Node] = {}
+        self._anchors: dict[str, tuple[Node, Any, list[Node]]] = {}
+        """Of each name the node that has it now, its data, and its aliases."""
+        self._extents: dict[Node, tuple[int, int]] = {}
         self._aliased = 0
         self._begun = False
 
     def compose(self) -> Tree:
         """Return the tree. Raises Fault at what ends the reading, yaml.YAMLError at a syntax error."""
-        while True:
-            event: Any = self._loader.get_event()
-            kind: Any = event.__class__
-            if kind is events.ScalarEvent:
-                self._close_value(self._scalar(event))
-            elif kind in (events.MappingStartEvent, events.SequenceStartEvent):
-                self._start(event)
-            elif kind in (events.MappingEndEvent, events.SequenceEndEvent):
-                done = self._open.pop().node
-                done.end = event.end_mark.index + self._shift
-                self._close_value(done)
-            elif kind is events.AliasEvent:
-                self._close_value(self._alias(event))
-            elif kind is events.DocumentStartEvent:
-                self._document(event)
-            elif kind is events.DocumentEndEvent:
-                self._tree.stop = event.start_mark.index + self._shift if event.explicit else None
-            elif kind is events.StreamEndEvent:
-                return self._tree
+        next_event = self._loader.get_event
+        take: dict[Any, Any] = {
+            events.ScalarEvent: self._scalar,
+            events.MappingStartEvent: self._mapping,
+            events.MappingEndEvent: self._end,
+            events.SequenceStartEvent: self._sequence,
+            events.SequenceEndEvent: self._end,
+            events.AliasEvent: self._alias,
+            events.DocumentStartEvent: self._document,
+            events.DocumentEndEvent: self._document_end,
+        }
+        next_event()  # the stream's start
+        while (event := next_event()).__class__ is not events.StreamEndEvent:
+            take[event.__class__](event)
+        return self._tree
 
     def _document(self, event: Any) -> None:
         if self._begun:
@@ -160,112 +215,164 @@ class Composer:
         if event.explicit:
             self._tree.start = event.end_mark.index + self._shift
 
+    def _document_end(self, event: Any) -> None:
+        self._tree.stop = event.start_mark.index + self._shift if event.explicit else None
+
     @staticmethod
     def _fault(event: Any, message: str, hint: str = "") -> Fault:
         mark = event.start_mark
         return Fault(message, mark.line + 1, mark.column + 1, hint)
 
-    def _node(self, kind: Kind, event: Any, composed: Any) -> Node:
-        mark = event.start_mark
-        start, end = mark.index + self._shift, event.end_mark.index + self._shift
-        return Node(kind, start, end, mark.line, mark.column, composed, event.anchor)
-
-    def _scalar(self, event: Any) -> Node:
-        tag = event.tag
+    def _scalar(self, event: Any) -> None:
+        tag: str | None = event.tag
+        data = value = event.value
         if tag is None or tag == "!":
-            tag = self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-        composed = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark, style=event.style)
-        node = self._node("scalar", event, composed)
+            tag, data = _plain(value) if event.implicit[0] else (STR, value)
+        elif tag != STR:
+            data = _ODD
+        node = Node("scalar", event, self._shift, tag, value)
         node.style = event.style
-        self._register(node, event)
-        return node
+        node.tagged = event.tag is not None
+        if data is _ODD:
+            self._judge(node)
+        if node.anchor is not None:
+            self._anchor(node, data)
+        self._add(node, data)
 
-    def _start(self, event: Any) -> None:
+    def _mapping(self, event: Any) -> None:
+        self._start("map", event, {})
+
+    def _sequence(self, event: Any) -> None:
+        self._start("seq", event, [])
+
+    def _start(self, kind: Literal["map", "seq"], event: Any, data: Any) -> None:
         if len(self._open) >= MAX_DEPTH:
             raise self._fault(event, f"the file is nested deeper than {MAX_DEPTH} levels")
-        mapping = type(event) is events.MappingStartEvent
-        make: Any = yaml.MappingNode if mapping else yaml.SequenceNode
-        tag = event.tag
-        if tag is None or tag == "!":
-            tag = TAG + ("map" if mapping else "seq")
-        composed = make(tag, [], event.start_mark, event.end_mark, flow_style=event.flow_style)
-        node = self._node("map" if mapping else "seq", event, composed)
-        node.flow = bool(event.flow_style)
-        self._register(node, event)
-        self._open.append(_Open(node))
-
-    def _register(self, node: Node, event: Any) -> None:
+        natural = TAG + kind
+        tag = natural if event.tag in {None, "!"} else str(event.tag)
+        node = Node(kind, event, self._shift, tag, "")
         node.tagged = event.tag is not None
-        tag: str = node.composed.tag
-        if tag not in SAFE_TAGS and not (tag == MERGE and self._at_key()):
+        node.flow = bool(event.flow_style)
+        if tag != natural:
+            self._judge(node)
+        if node.anchor is not None:
+            self._anchor(node, data)
+        self._open.append(_Open(node, data))
+
+    def _end(self, event: Any) -> None:
+        done = self._open[-1]
+        if done.doubtful:
+            self._check_keys(done)
+            self._merge(done)
+        self._open.pop()
+        done.node.end = event.end_mark.index + self._shift
+        self._add(done.node, done.data)
+
+    def _judge(self, node: Node) -> None:
+        """Leave the document's data to PyYAML's constructor, and complain about a tag it may not meet."""
+        tag = node.tag
+        merges = tag == MERGE and self._at_key()
+        if merges and not node.tagged:
+            return  # ``_merge`` knows this one
+        self._tree.odd = True
+        if tag not in SAFE_TAGS and not merges:
             shown = "!!" + tag.removeprefix(TAG) if tag.startswith(TAG) else tag
             self._complain(
-                node.line,
-                node.column,
-                f"the tag {shown} is not accepted here",
-                "Write the value as plain YAML, or quote it.",
+                node, f"the tag {shown} is not accepted here", "Write the value as plain YAML, or quote it."
             )
-        if node.anchor is not None:
-            self._anchors[node.anchor] = node
-            self._tree.anchored.append(node)
 
     def _at_key(self) -> bool:
         return bool(self._open) and self._open[-1].node.kind == "map" and self._open[-1].key is None
 
-    def _alias(self, event: Any) -> Node:
-        target = self._anchors.get(event.anchor)
-        if target is None:
+    def _anchor(self, node: Node, data: Any) -> None:
+        aliases: list[Node] = []
+        self._anchors[str(node.anchor)] = node, data, aliases
+        self._tree.anchored.append(node)
+        node.aliases = aliases
+
+    def _alias(self, event: Any) -> None:
+        known = self._anchors.get(event.anchor)
+        if known is None:
             raise self._fault(event, f"the alias *{event.anchor} has no anchor &{event.anchor} before it")
+        target, data, aliases = known
         if any(level.node is target for level in self._open):
             raise self._fault(event, f"the alias *{event.anchor} stands inside the entry it repeats")
-        self._aliased += target.size
+        size, height = self._extent(target)
+        self._aliased += size
         if self._aliased > MAX_ALIASED:
             raise self._fault(event, f"the aliases of this file expand to more than {MAX_ALIASED:,} entries")
-        if len(self._open) + target.height > MAX_DEPTH:
+        if len(self._open) + height > MAX_DEPTH:
             raise self._fault(
                 event, f"the file is nested deeper than {MAX_DEPTH} levels through *{event.anchor}"
             )
-        node = self._node("alias", event, target.composed)
+        node = Node("alias", event, self._shift, target.tag, target.name)
         node.target, node.anchor = target, None
-        node.size, node.height = target.size, target.height
-        target.aliases.append(node)
-        return node
+        self._tree.odd |= data is _ODD
+        aliases.append(node)
+        self._add(node, data)
 
-    def _close_value(self, node: Node) -> None:
+    def _extent(self, node: Node) -> tuple[int, int]:
+        """Return to how many nodes, and over how many levels, one that is closed expands."""
+        node = node.target or node
+        known = self._extents.get(node)
+        if known is None:
+            parts = {part for item in node.items for part in item}
+            inside = [self._extent(part) for part in parts]
+            known = 1 + sum(size for size, _ in inside), 1 + max((height for _, height in inside), default=0)
+            self._extents[node] = known
+        return known
+
+    def _add(self, node: Node, data: Any) -> None:
         if not self._open:
-            self._tree.root = node
+            self._tree.root, self._tree.data = node, data
             return
         level = self._open[-1]
-        parent = level.node
-        parent.size += node.size
-        parent.height = max(parent.height, node.height + 1)
-        if parent.kind == "seq":
-            parent.items.append((node, node))
-            parent.composed.value.append(node.composed)
-        elif level.key is None:
+        key = level.key
+        if level.node.kind == "seq":
+            level.items.append((node, node))
+            level.data.append(data)
+        elif key is None:
             level.key = node
         else:
-            parent.items.append((level.key, node))
-            parent.composed.value.append((level.key.composed, node.composed))
-            self._check_key(level, level.key)
+            level.items.append((key, node))
+            if key.tag != STR or key.kind != "scalar" or key.name in level.data:
+                level.doubtful = True
+            level.data[key.name] = data
             level.key = None
 
-    def _check_key(self, level: _Open, key: Node) -> None:
-        composed = key.composed
-        if not isinstance(composed, yaml.ScalarNode) or composed.tag not in (TAG + "str", MERGE):
-            shown = f" {composed.value}" if isinstance(composed, yaml.ScalarNode) else ""
-            self._complain(key.line, key.column, f"the key{shown} is not a string", "Put the key in quotes.")
-            return
-        first = level.seen.setdefault((composed.tag, key.name), key)
-        if first is not key:
-            message = f"the key {key.name!r} is there twice; the first is in line {first.line + 1}"
-            self._complain(key.line, key.column, message, "Remove or rename one of the two.")
+    def _check_keys(self, level: _Open) -> None:
+        first: dict[tuple[str, str], Node] = {}
+        for key, _ in level.items:
+            level.key = key  # the complaint names it
+            written = key.target or key
+            if written.kind != "scalar" or key.tag not in (STR, MERGE):
+                shown = f" {key.name}" if written.kind == "scalar" else ""
+                self._complain(key, f"the key{shown} is not a string", "Put the key in quotes.")
+            elif (other := first.setdefault((key.tag, key.name), key)) is not key:
+                message = f"the key {key.name!r} is there twice; the first is in line {other.line + 1}"
+                self._complain(key, message, "Remove or rename one of the two.")
 
-    def _complain(self, line: int, column: int, message: str, hint: str) -> None:
+    def _merge(self, level: _Open) -> None:
+        """Bring in what ``<<`` names: what is written in the mapping counts more, and what is named first."""
+        if self._tree.odd or not any(key.is_merge for key, _ in level.items):
+            return
+        named = level.data.pop("<<")
+        parts = cast("list[Any]", named) if isinstance(named, list) else [named]
+        if any(key.name == "<<" and not key.is_merge for key, _ in level.items) or not all(
+            isinstance(part, dict) for part in parts
+        ):
+            self._tree.odd = True
+            return
+        own = level.data.copy()
+        level.data.clear()  # not made anew: aliases of this mapping share the object
+        for part in (*reversed(parts), own):
+            level.data.update(part)
+
+    def _complain(self, node: Node, message: str, hint: str) -> None:
         path: list[str | int] = []
         for level in self._open:
             if level.node.kind == "seq":
-                path.append(len(level.node.items))
+                path.append(len(level.items))
             elif level.key is not None:
-                path.append(str(level.key.composed.value) if level.key.kind == "scalar" else "?")
-        self._tree.faults.append((tuple(path), Fault(message, line + 1, column + 1, hint)))
+                path.append(level.key.name if level.key.kind == "scalar" else "?")
+        self._tree.faults.append((tuple(path), Fault(message, node.line + 1, node.column + 1, hint)))

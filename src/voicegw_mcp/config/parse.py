@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from voicegw_mcp.config.nodes import TAG, Composer, Fault, Node, Tree
+from voicegw_mcp.config.nodes import TAG, UNREADABLE, Composer, Fault, Node, Tree
 from voicegw_mcp.errors import ConfigInvalid
 
 if TYPE_CHECKING:
@@ -31,30 +31,32 @@ _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\uff
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in the file, both 1-based."""
+    """A place in the file, both 1-based; ``file`` is its path when that is not the main one but its overlay."""
 
     line: int
     column: int
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with the file. ``path`` is dotted ("" for the whole file)."""
+    """One thing that is wrong with the file. ``path`` is dotted ("" for the whole file), ``file`` as in ``Mark``."""
 
     path: str
     line: int
     column: int
     message: str
     hint: str = ""
+    file: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return ``{path, line, column, message, hint}`` as it stands in ``details.problems``."""
-        return asdict(self)
+        """Return ``{path, line, column, message, hint}``, and ``file`` if set, as it stands in ``details.problems``."""
+        return {key: value for key, value in asdict(self).items() if key != "file" or value}
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """Show a path for people: ``projects.x.tags.0``."""
-    return ".".join(str(step) for step in path)
+    """Show a path for people: ``projects.x.tags.0``; what is not printable is escaped."""
+    return ".".join(name if (name := str(step)).isprintable() else ascii(name)[1:-1] for step in path)
 
 
 def invalid(
@@ -65,11 +67,11 @@ def invalid(
     first = ordered[0]
     more = f" (and {len(ordered) - 1} more)" if len(ordered) > 1 else ""
     where = f"{first.path}: " if first.path else ""
-    name = file.name if file else "voicegw.yaml"
+    named = pathlib.Path(first.file) if first.file else file or pathlib.Path("voicegw.yaml")
     return ConfigInvalid(
-        f"{name}:{first.line}:{first.column}: {where}{first.message}{more}.",
+        f"{named.name}:{first.line}:{first.column}: {where}{first.message}{more}.",
         hint=hint or first.hint or "Correct the file; `voicegw check` lists every problem.",
-        details={"file": str(file or name), "problems": [problem.as_dict() for problem in ordered]},
+        details={"file": str(named), "problems": [problem.as_dict() for problem in ordered]},
     )
 
 
@@ -82,7 +84,7 @@ def _fail(line: int, column: int, message: str, hint: str = "") -> NoReturn:
     raise invalid([Problem("", line, column, message, hint)])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ParsedFile:
     """A file that parses: ``data`` is its meaning ({} when it has no content), ``tree`` where everything stands."""
 
@@ -174,15 +176,34 @@ def _problem(path: Path, fault: Fault) -> Problem:
 def _construct(loader: Any, tree: Tree) -> dict[str, Any]:
     if tree.root is None:
         return {}
+    if not tree.odd:
+        return tree.data
+    made: dict[Node, yaml.Node] = {}
     try:
-        return loader.construct_document(tree.root.composed)
-    except (ValueError, KeyError, OverflowError, IndexError, AttributeError):
+        return loader.construct_document(_composed(tree.root, made))
+    except UNREADABLE:
         problems = [Problem("", n.line + 1, n.column + 1, _misfit(n)) for n in _misfits(loader, tree.root)]
         raise invalid(problems) from None
 
 
+def _composed(node: Node, made: dict[Node, yaml.Node]) -> yaml.Node:
+    """Return what PyYAML would have composed, each node once: aliases share it."""
+    found = made.get(node.target or node)
+    if found is None:
+        mark = yaml.Mark("", node.start, node.line, node.column, None, 0)
+        if node.kind == "scalar":
+            found = yaml.ScalarNode(node.tag, node.name, mark, mark)
+        elif node.kind == "seq":
+            found = yaml.SequenceNode(node.tag, [_composed(item, made) for item, _ in node.items], mark, mark)
+        else:
+            pairs = [(_composed(key, made), _composed(value, made)) for key, value in node.items]
+            found = yaml.MappingNode(node.tag, pairs, mark, mark)
+        made[node] = found
+    return found
+
+
 def _misfit(node: Node) -> str:
-    return f"{node.name[:60]} is not a valid {node.composed.tag.removeprefix(TAG)}"
+    return f"{node.name[:60]} is not a valid {node.tag.removeprefix(TAG)}"
 
 
 def _misfits(loader: Any, root: Node) -> list[Node]:
@@ -195,8 +216,8 @@ def _misfits(loader: Any, root: Node) -> list[Node]:
         if node.kind == "scalar" and not node.is_merge:
             loader.constructed_objects, loader.recursive_objects = {}, {}
             try:
-                loader.construct_object(node.composed, deep=True)
-            except (ValueError, KeyError, OverflowError, IndexError, AttributeError):
+                loader.construct_object(_composed(node, {}), deep=True)
+            except UNREADABLE:
                 found.append(node)
     return sorted(found, key=lambda node: node.start)
 
@@ -210,7 +231,9 @@ def _syntax(text: str, error: yaml.MarkedYAMLError) -> Problem:
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     message = error.problem or "this is not YAML"
     lines = text.split("\n")
-    here = lines[line - 1] if line <= len(lines) else ""
+    if line > len(lines):  # the parser ends a text with a line break of its own
+        line, column = len(lines), len(lines[-1]) + 1
+    here = lines[line - 1]
     indentation = here[: len(here) - len(here.lstrip(" \t"))]
     if "\t" in indentation:
         return Problem(

@@ -7,6 +7,7 @@ May import pydantic, filelock (when writing) and ``errors``.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
@@ -89,16 +90,23 @@ class Secrets:
         path: tuple[str | int, ...],
         missing: Callable[[tuple[str | int, ...], Lookup], None],
     ) -> Any:
+        if isinstance(value, str):
+            return self._expand_text(value, path, missing) if "${" in value else value
         if is_map(value):
             return {
-                key: item if SECRET_KEYS.search(key) else self._expand(item, (*path, key), missing)
+                key: item if _is_secret_key(key) else self._expand(item, (*path, key), missing)
                 for key, item in value.items()
             }
         if is_list(value):
             return [self._expand(item, (*path, index), missing) for index, item in enumerate(value)]
-        if not isinstance(value, str) or "${" not in value:
-            return value
+        return value
 
+    def _expand_text(
+        self,
+        value: str,
+        path: tuple[str | int, ...],
+        missing: Callable[[tuple[str | int, ...], Lookup], None],
+    ) -> str:
         def replace(match: re.Match[str]) -> str:
             found = self.look_up(match[0])
             if found.value is None:
@@ -217,6 +225,11 @@ class Secrets:
             return Lookup(None, f"the file {quote(name)} cannot be read ({error.strerror})", f"ls -l {path}")
         value = raw.decode("utf-8", "replace").strip()
         return Lookup(SecretStr(value)) if value else Lookup(None, f"the file {quote(name)} is empty")
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_secret_key(name: str) -> bool:
+    return SECRET_KEYS.search(name) is not None
 
 
 def is_reference(value: str) -> bool:

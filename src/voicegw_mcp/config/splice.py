@@ -2,56 +2,33 @@
 
 Nothing is dumped again; what an edit does not touch keeps its bytes. What cannot be said by a local change (an anchor
 used elsewhere, a value that comes through a merge key, an entry that shares its line) is refused with the reason.
-May import ``config.nodes``, ``config.layout``, ``config.flow``, ``config.emit`` and ``config.parse``.
+May import ``config.cuts`` and the modules of ``config`` below it.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from voicegw_mcp.config import emit, flow, layout
+from voicegw_mcp.config.cuts import Cutter, Owner
 from voicegw_mcp.config.emit import refuse
 from voicegw_mcp.config.layout import line_end
-from voicegw_mcp.config.nodes import Node
-from voicegw_mcp.config.parse import ParsedFile, dotted
+from voicegw_mcp.config.parse import dotted
 from voicegw_mcp.config.values import at, is_list, is_map, nested, same, with_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from voicegw_mcp.config.flow import Cut
+    from voicegw_mcp.config.nodes import Node
 
 Data = dict[str, Any]
-Owner = tuple[Node, int]
-"""A mapping and the index of its item that holds the collection in question."""
 
 
-class Splicer:
-    """Collects the cuts of one edit on one parsed text. The text ends with a line end, or is empty."""
-
-    def __init__(self, parsed: ParsedFile) -> None:
-        self._text = parsed.text
-        self._data = parsed.data
-        self._tree = parsed.tree
-        self._cuts: list[Cut] = []
-
-    def result(self) -> str:
-        """Return the new text. Raises ConfigInvalid when a removed anchor is still used."""
-        cuts = sorted(self._cuts, key=lambda cut: cut[:2])
-        for node in self._tree.anchored:
-            users = [alias for alias in node.aliases if not _covered(cuts, alias.start)]
-            if users and _covered(cuts, node.start):
-                raise refuse(f"line {users[0].line + 1} uses its anchor &{node.anchor}")
-        pieces: list[str] = []
-        done = 0
-        for start, end, new in cuts:
-            if start < done:
-                raise refuse("two parts of the change meet in the same line")
-            pieces += (self._text[done:start], new)
-            done = end
-        return "".join(pieces) + self._text[done:]
+class Splicer(Cutter):
+    """Does one edit on one parsed text. The text ends with a line end, or is empty."""
 
     # -- the two edits -------------------------------------------------------------------------------------------
 
@@ -102,97 +79,6 @@ class Splicer:
                 node, owner = child, (node, index)
             else:
                 raise refuse(f"{dotted(path[: depth + 1])} is an alias of another entry")
-
-    def _unshared(self, node: Node) -> None:
-        if node.aliases:
-            raise refuse(f"line {node.aliases[0].line + 1} repeats the entry by its anchor &{node.anchor}")
-
-    # -- removing ------------------------------------------------------------------------------------------------
-
-    def _drop_entry(self, node: Node, owner: Owner | None, index: int) -> None:
-        if len(node.items) > 1:
-            self._drop(node, owner, {index})
-        elif node.flow:
-            start = layout.after_properties(self._text, node)
-            self._cuts.append((start, node.end, "{}"))
-        else:
-            self._drop(node, owner, {index})
-            if owner is not None:
-                self._cuts.append(self._behind_key(owner, node, " {}"))
-
-    def _behind_key(self, owner: Owner, node: Node, new: str) -> Cut:
-        key = owner[0].items[owner[1]][0]
-        if node.anchor is not None or node.tagged:
-            place = layout.after_properties(self._text, node)
-            place = len(self._text[:place].rstrip(" \t"))
-        else:
-            place = self._colon(key)
-        return (place, place, new)
-
-    def _colon(self, key: Node) -> int:
-        found = self._text.find(":", key.end, line_end(self._text, key.end))
-        if found < 0 or self._text[key.end : found].strip():
-            raise refuse(f"line {key.line + 1} writes its key in the long form")
-        return found + 1
-
-    def _opening(self, owner: Owner | None) -> int:
-        """Where the lines above the first item of a block collection end."""
-        if owner is None:
-            start = self._tree.start
-            return line_end(self._text, start) if start else int(self._text.startswith("\ufeff"))
-        return line_end(self._text, owner[0].items[owner[1]][0].end)
-
-    def slot(self, node: Node, owner: Owner | None, index: int) -> layout.Slot:
-        """Return the lines of item ``index`` of the block collection ``node``."""
-        floor = layout.floor_of(self._text, node, index, self._opening(owner))
-        return layout.slot(self._text, node, index, floor, root=owner is None)
-
-    def _drop(self, node: Node, owner: Owner | None, gone: set[int], *, more: bool = False) -> None:
-        text = self._text
-        if node.flow:
-            self._cuts += flow.without(flow.segments(text, node), gone, more=more)
-            return
-        runs: list[tuple[int, int, int]] = []
-        for index in sorted(gone):
-            slot = self.slot(node, owner, index)
-            floor = layout.floor_of(text, node, index, self._opening(owner))
-            if runs and runs[-1][1] == slot.lead:
-                runs[-1] = (runs[-1][0], slot.end, runs[-1][2])
-            else:
-                runs.append((slot.lead, slot.end, floor))
-        for lead, end, floor in runs:
-            cut = self._cut_from(node, lead, end, floor)
-            self._cuts.append((cut, layout.cut_to(self._text, node, lead, end, floor), ""))
-
-    def _cut_from(self, node: Node, lead: int, end: int, floor: int) -> int:
-        """The blank lines above go too when others, or the end of the file, would follow, or nothing is left."""
-        above = layout.blank_above(self._text, lead, floor)
-        emptied = len(node.items) == 1 and above == floor
-        closing = end >= len(self._text) or end == self._tree.stop or layout.is_blank(self._text, end)
-        return above if emptied or closing else lead
-
-    def lines_of(self, node: Node, owner: Owner | None, index: int) -> layout.Lines:
-        """Return where a block entry, the gap before it and its removal begin and end. Raises ConfigInvalid."""
-        slot, floor = (
-            self.slot(node, owner, index),
-            layout.floor_of(self._text, node, index, self._opening(owner)),
-        )
-        upto = layout.cut_to(self._text, node, slot.lead, slot.end, floor)
-        return layout.Lines(
-            floor, self._cut_from(node, slot.lead, slot.end, floor), slot.lead, slot.end, upto
-        )
-
-    def top(self) -> int:
-        """Return where the first entry of the file may begin."""
-        return self._opening(None)
-
-    def inside(self, node: Node, index: int) -> int:
-        """Return where the first line below the key of item ``index`` begins."""
-        return line_end(self._text, node.items[index][0].end)
-
-    def after_item(self, node: Node, owner: Owner | None, index: int) -> int:
-        """Return where the lines before item ``index`` of a block collection end."""
-        return layout.floor_of(self._text, node, index, self._opening(owner))
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -258,14 +144,16 @@ class Splicer:
         self, node: Node, owner: Owner, after: int | None, kept: list[int], values: list[Any]
     ) -> None:
         text = self._text
-        name = str(owner[0].items[owner[1]][0].composed.value)
-        style = layout.survey(self._tree, owner[0])
+        name = owner[0].items[owner[1]][0].name
+        style = layout.survey(self._tree, *owner)
         if node.flow:
             parts = flow.segments(text, node)
-            written = [emit.flow(value, style, name) for value in values]
+            written = [self._in_flow(value, style, name, parts[kept[0]].start) for value in values]
             if after is None:
-                first = parts[kept[0]].start
-                self._cuts.append((first, first, "".join(f"{item}, " for item in written)))
+                first = parts[kept[0]]
+                gap = text[first.lead : first.start].rsplit("\n", 1)[-1]
+                comma = "," + layout.newline_at(text, first.start) + gap if first.own_line else ", "
+                self._cuts.append((first.start, first.start, "".join(item + comma for item in written)))
             else:
                 nl = layout.newline_at(text, parts[after].start)
                 self._cuts += flow.with_items(text, parts, after, written, last=after == kept[-1], nl=nl)
@@ -276,28 +164,32 @@ class Splicer:
 
     def _replace_in_flow(self, parent: Node, index: int, new: object) -> None:
         key, value = parent.items[index]
-        style = layout.survey(self._tree, parent)
-        written = emit.flow(new, style, str(key.composed.value))
+        style = layout.survey(self._tree, parent, index)
+        written = self._in_flow(new, style, key.name, key.start)
         if value.start == value.end:
             if self._text[key.end : value.start].strip() != ":":
                 raise refuse(f"line {key.line + 1} has a key without a value")
             place = self._colon(key)
             self._cuts.append((place, place, " " + written))
             return
-        self._cuts.append((value.start, value.end, written))
+        self._cuts.append((layout.kept_properties(self._text, value, new), value.end, written))
 
     def _replace_in_block(self, parent: Node, index: int, new: object) -> None:
         text = self._text
         key, value = parent.items[index]
-        name = str(key.composed.value)
-        style = layout.survey(self._tree, parent)
+        name = key.name
+        style = layout.survey(self._tree, parent, index).beside_others(name, new)
         block = bool(value.items) and not value.flow
         if not block and emit.fits_line(new, style, name):
             like = value.style if value.style in ("'", '"') else ""
-            written = emit.scalar(new, like=like) if isinstance(new, str) else emit.inline(new, style, name)
+            if isinstance(new, str):
+                written = emit.scalar(new, like=like)
+            else:
+                written = self._in_flow(new, style, name, key.start)
             gap = " " if value.start == value.end else ""
             end = layout.content_end(text, value)
-            self._cuts.append((self._colon(key) if gap else value.start, end, gap + written))
+            start = self._colon(key) if gap else layout.kept_properties(text, value, new)
+            self._cuts.append((start, end, gap + written))
             return
         slot = layout.slot(text, parent, index, len(text))
         if slot.explicit:
@@ -316,7 +208,7 @@ class Splicer:
                 self._cuts.append((colon, end, ""))
             below = line_end(text, end)
         if emit.fits_line(new, style, name):
-            self._cuts.append((colon, colon, " " + emit.inline(new, style, name)))
+            self._cuts.append((colon, colon, " " + self._in_flow(new, style, name, key.start)))
             return
         indent = slot.indent
         lines = emit.children(new, indent, self._fitted(style, below, indent, new), name)
@@ -327,7 +219,7 @@ class Splicer:
         depth = layout.comment_indent(self._text, below)
         if depth is None or depth <= indent or not is_map(new):
             return style
-        return emit.Style(depth - indent, style.dash, style.quotes, style.flows, style.key_quote)
+        return replace(style, step=depth - indent)
 
     # -- adding --------------------------------------------------------------------------------------------------
 
@@ -335,39 +227,44 @@ class Splicer:
         self, node: Node, owner: Owner | None, after: int, entries: Sequence[tuple[str, Any]]
     ) -> None:
         text = self._text
-        style = layout.survey(self._tree, node)
+        style = layout.survey(self._tree, node, after)
         if not node.items:
             self._fill_braces(node, owner, dict(entries))
         elif node.flow:
             parts = flow.segments(text, node)
-            written = [emit.pair(name, value, style) for name, value in entries]
+            deep = self._depth(parts[after].start)
+            written = [
+                emit.pair(name, value, style.beside_others(name, value), deep, like=style.key_quote)
+                for name, value in entries
+            ]
             nl = layout.newline_at(text, parts[after].start)
             rest = [
                 part
                 for part in parts[after + 1 :]
                 if not any(cut[0] <= part.start < cut[1] for cut in self._cuts)
             ]
+            written = [item.replace("\n", nl) for item in written]
             self._cuts += flow.with_items(text, parts, after, written, last=not rest, nl=nl)
         else:
             slot = self.slot(node, owner, after)
             lines: list[str] = []
-            spaced = self._spaced(node, owner, slot.end)
+            blanks = [""] * self._blanks(node, owner, slot.end)
             for name, value in entries:
-                if spaced:
-                    lines.append("")
-                lines += emit.entry(name, value, slot.indent, style, like=style.key_quote)
+                fitting = style if owner is None else style.beside_others(name, value)
+                lines += [*blanks, *emit.entry(name, value, slot.indent, fitting, like=style.key_quote)]
             self._add_lines(slot.end, lines)
 
-    def _spaced(self, node: Node, owner: Owner | None, end: int) -> bool:
+    def _blanks(self, node: Node, owner: Owner | None, end: int) -> int:
+        """How many blank lines stand above a new entry: as many as above the last one, when nothing follows closely."""
         text = self._text
         if not (end >= len(text) or end == self._tree.stop or layout.is_blank(text, end)):
-            return False
+            return 0
         if layout.keeps_blanks(text, node):
-            return False
+            return 0
         if len(node.items) < 2:
-            return owner is None and bool(node.items[0][1].items)
-        last = self.slot(node, owner, len(node.items) - 1)
-        return last.lead > 0 and layout.is_blank(text, layout.line_start(text, last.lead - 1))
+            return int(owner is None and bool(node.items[0][1].items))
+        last = self.slot(node, owner, len(node.items) - 1).lead
+        return text.count("\n", layout.blank_above(text, last, 0), last)
 
     def _fill_braces(self, node: Node, owner: Owner | None, value: Data) -> None:
         start = layout.after_properties(self._text, node)
@@ -375,8 +272,14 @@ class Splicer:
         if owner is not None and not owner[0].flow and not inside.strip() and start == node.start:
             self._replace_in_block(owner[0], owner[1], value)
             return
+        if owner is not None and not inside.strip():
+            parent, index = owner
+            name = parent.items[index][0].name
+            style = layout.survey(self._tree, parent, index).beside_others(name, value)
+            self._cuts.append((start, node.end, self._in_flow(value, style, name, node.start)))
+            return
         style = layout.survey(self._tree, None)
-        items = ", ".join(emit.pair(k, v, style) for k, v in value.items())
+        items = ", ".join(emit.pair(k, v, style, like=style.key_quote) for k, v in value.items())
         stop = start + 1 if inside.strip() else node.end - 1
         self._cuts.append((start + 1, stop, items))
 
@@ -385,16 +288,22 @@ class Splicer:
         text = self._text
         place = self._tree.stop if self._tree.stop is not None else len(text)
         style = layout.survey(self._tree, None)
-        lines = [line for k, v in cast("Data", value).items() for line in emit.entry(k, v, 0, style)]
+        lines = [
+            line
+            for k, v in cast("Data", value).items()
+            for line in emit.entry(k, v, 0, style, like=style.key_quote)
+        ]
         before = layout.line_start(text, place - 1) if place > 0 else 0
         if layout.comment_indent(text, before) is not None and before < place:
             lines.insert(0, "")
         self._add_lines(place, lines)
 
-    def _add_lines(self, place: int, lines: list[str]) -> None:
-        nl = layout.newline_at(self._text, place)
-        self._cuts.append((place, place, "".join(line + nl for line in lines)))
+    def _in_flow(self, value: object, style: emit.Style, name: str, beside: int) -> str:
+        """Write a value for a line of the text that is there already."""
+        written = emit.inline(value, style, name, self._depth(beside))
+        return written.replace("\n", layout.newline_at(self._text, beside))
 
-
-def _covered(cuts: Sequence[Cut], index: int) -> bool:
-    return any(start <= index < end for start, end, _ in cuts)
+    def _depth(self, index: int) -> int:
+        """How far the line of ``index`` is indented."""
+        line = self._text[layout.line_start(self._text, index) : index]
+        return len(line) - len(line.lstrip(" "))

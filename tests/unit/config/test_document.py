@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,15 +19,17 @@ from voicegw_mcp.config.document import (
     Edit,
     apply_edits,
     apply_to_data,
+    edited,
     entry_text,
     stages,
     unified_diff,
 )
-from voicegw_mcp.config.excerpt import Excerpt, record_edits, restore_entry
-from voicegw_mcp.config.parse import parse
+from voicegw_mcp.config.excerpt import Excerpt, record_steps, restore_entry
+from voicegw_mcp.config.parse import Loader, parse
 from voicegw_mcp.errors import ConfigInvalid
 
-CASES = sorted((Path(__file__).parents[2] / "config_cases").glob("*.case"))
+CORPUS = Path(__file__).parents[2] / "config_cases"
+CASES = sorted(CORPUS.rglob("*.case"))
 
 
 def read_case(path):
@@ -59,13 +64,128 @@ def test_case(path):
     assert apply_edits(before, edits) == after
     assert apply_edits(after, [e for e in edits if e.value is not DELETE]) == after
     text = after
-    for excerpt in reversed(record_edits(stages(parse(before), edits), edits)):
+    for excerpt in reversed(record_steps(stages(parse(before), edits), [edit.path for edit in edits])):
         text = restore_entry(text, Excerpt.from_dict(json.loads(json.dumps(excerpt.as_dict(), default=str))))
     assert text == before
 
 
-def test_there_are_at_least_sixty_cases():
-    assert len(CASES) >= 60
+def test_there_are_more_than_three_hundred_cases_and_no_two_are_the_same():
+    assert len(CASES) >= 350
+    edits = {path.read_text("utf-8").split("\n", 1)[1] for path in CASES}
+    assert len(edits) == len(CASES)
+
+
+def last_line(node):
+    """The line of a node's last content, by PyYAML's own marks; comments and blank lines below are not content."""
+    if isinstance(node, yaml.ScalarNode):
+        past = (
+            node.style in ("|", ">")
+            and node.end_mark.column == 0
+            and node.end_mark.line > node.start_mark.line
+        )
+        return node.end_mark.line - past
+    if node.flow_style or not node.value:
+        return node.end_mark.line
+    if isinstance(node, yaml.SequenceNode):
+        return last_line(node.value[-1])
+    key, value = node.value[-1]
+    return max(key.end_mark.line, last_line(value))  # an alias has the marks of what it repeats, further up
+
+
+def places(root, path):
+    """Pairs of key and value on the way to an entry, as far as it is written."""
+    found, node = [], root
+    for step in path:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        here = [(key, value) for key, value in pairs if key.value == step]
+        if not here:
+            break
+        found.append(here[0])
+        node = here[0][1]
+    return found, node
+
+
+def may_change(text, lines, edit):
+    """The numbers of the lines that an edit of this entry may touch, found without the engine."""
+    root = yaml.compose(text.removeprefix("\ufeff"), Loader=Loader)
+    if root is None:
+        return set()
+    found, node = places(root, edit.path)
+    around = [root, *(value for _, value in found)]
+    touched = {key.start_mark.line for key, _ in found[-2:]}
+    for parent in around:
+        if isinstance(parent, yaml.CollectionNode) and parent.flow_style:
+            touched |= set(range(parent.start_mark.line, parent.end_mark.line + 1))
+    if len(found) < len(edit.path):
+        return touched | ({node.start_mark.line} if isinstance(node, yaml.ScalarNode) else set())
+    key, value = found[-1]
+    first, last, column = (
+        key.start_mark.line,
+        max(key.end_mark.line, last_line(value)),
+        key.start_mark.column,
+    )
+    depths = [len(line) - len(line.lstrip()) if line.lstrip().startswith("#") else None for line in lines]
+    while edit.value is DELETE and first and depths[first - 1] == column:
+        first -= 1
+    while last + 1 < len(lines) and (not lines[last + 1].strip() or (depths[last + 1] or 0) > column):
+        last += 1
+    return touched | set(range(first, last + 1))
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_every_line_outside_the_edited_entries_is_still_there_in_order(path):
+    before, edits, after, error = read_case(path)
+    if error is not None:
+        return
+    lines = before.removeprefix("\ufeff").splitlines()
+    touched = set().union(*(may_change(before, lines, edit) for edit in edits))
+    kept = iter(after.removeprefix("\ufeff").splitlines())
+    lost = [line for n, line in enumerate(lines) if n not in touched and line.strip() and line not in kept]
+    assert lost == []
+
+
+def load_generator():
+    spec = importlib.util.spec_from_file_location("config_cases_generate", CORPUS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATOR = load_generator()
+
+
+def test_generated_cases_are_what_the_generator_writes(capsys):
+    assert GENERATOR.main(["--check"]) is False, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["comments-above", "bom-crlf", "flow-lines", "json"])
+def test_file_of_two_thousand_lines_changes_only_in_the_entry(name, monkeypatch):
+    def numbered(entries):
+        return (dataclasses.replace(entry, name=f"{entry.name}-{n}") for n in range(60) for entry in entries)
+
+    many = {path: (*entries, *numbered(entries)) for path, entries in GENERATOR.DOCUMENT.items()}
+    monkeypatch.setattr(GENERATOR, "DOCUMENT", many)
+    layout = next(layout for layout in GENERATOR.LAYOUTS if layout.name == name)
+    text = layout.render(layout.document())
+    assert text.count("\n") >= 2000 or layout.form == "lines"
+    parsed = parse(text)
+    for operation, kind in [("add", "model"), ("update", "provider"), ("delete", "project")]:
+        path = GENERATOR.KINDS[kind]
+        entry, value, expected = layout.operate(operation, path)
+        edit = Edit((*path, entry), DELETE if value is None else value)
+        assert edited(parsed, [edit]).text == layout.render(expected)
+
+
+def test_each_line_keeps_its_own_line_end_where_they_are_mixed():
+    text = "providers:\r\n  a:\n    k: 1\r\n  b:\n    k: 2\r\nprojects: {}\n"
+    assert (
+        apply_edits(text, [Edit(("providers", "b"), DELETE)])
+        == "providers:\r\n  a:\n    k: 1\r\nprojects: {}\n"
+    )
+    added = apply_edits(text, [Edit(("providers", "c"), {"k": 3})])
+    assert added == text.replace("projects", "  c:\r\n    k: 3\r\nprojects")
+    assert apply_edits(text, [Edit(("providers", "a", "k"), 5)]) == text.replace("k: 1", "k: 5")
 
 
 # -- random documents --------------------------------------------------------------------------------------------
@@ -267,7 +387,7 @@ def test_edit_means_what_it_says_and_is_undone_byte_for_byte(data):
     assert values.same(parse(new).data, apply_to_data(old.data, [edit]))
     if edit.value is not DELETE:
         assert apply_edits(new, [edit]) == new
-    excerpt = record_edits(stages(parse(text), [edit]), [edit])[0]
+    excerpt = record_steps(stages(parse(text), [edit]), [edit.path])[0]
     assert restore_entry(new, excerpt) == text
 
 
@@ -435,7 +555,7 @@ BEFORE = "p:\n  # first\n  a:\n    k: 1\n\n  # second\n  b:\n    k: 2  # two\n\n
 )
 def test_undo_of_a_delete_puts_the_bytes_back_although_others_edited_since(path):
     edit = Edit(path, DELETE)
-    excerpt = record_edits(stages(parse(BEFORE), [edit]), [edit])[0]
+    excerpt = record_steps(stages(parse(BEFORE), [edit]), [edit.path])[0]
     after = apply_edits(BEFORE, [edit])
     theirs = Edit(("other",), {"x": 1})
     assert restore_entry(apply_edits(after, [theirs]), excerpt) in (
@@ -447,7 +567,7 @@ def test_undo_of_a_delete_puts_the_bytes_back_although_others_edited_since(path)
 
 def test_undo_falls_back_to_the_value_where_the_place_is_gone():
     edits = [Edit(("p", "b"), DELETE)]
-    excerpt = record_edits(stages(parse(BEFORE), edits), edits)[0]
+    excerpt = record_steps(stages(parse(BEFORE), edits), [edit.path for edit in edits])[0]
     assert parse(restore_entry("p: {}\n", excerpt)).data == {"p": {"b": {"k": 2}}}
     assert parse(restore_entry("q: 1\n", excerpt)).data == {"q": 1, "p": {"b": {"k": 2}}}
     assert parse(restore_entry("p: {z: 1}\n", excerpt)).data == {"p": {"z": 1, "b": {"k": 2}}}
@@ -456,7 +576,7 @@ def test_undo_falls_back_to_the_value_where_the_place_is_gone():
 
 def test_undo_of_an_add_into_a_section_others_use_now_removes_only_the_entry():
     edit = Edit(("p", "a"), {"k": 1})
-    excerpt = record_edits(stages(parse("p:  # none\n"), [edit]), [edit])[0]
+    excerpt = record_steps(stages(parse("p:  # none\n"), [edit]), [edit.path])[0]
     after = apply_edits("p:  # none\n", [edit, Edit(("p", "z"), 1)])
     assert restore_entry(after, excerpt) == "p:  # none\n  z: 1\n"
 
@@ -464,3 +584,56 @@ def test_undo_of_an_add_into_a_section_others_use_now_removes_only_the_entry():
 def test_number_too_long_to_write_is_refused():
     with pytest.raises(ConfigInvalid, match="no plain form"):
         emit.scalar(10**5000)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.0, float("nan"), "", "1", "a"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON, JSON, st.booleans())
+def test_two_values_are_the_same_when_json_writes_them_alike(left, right, again):
+    if again:
+        right = json.loads(json.dumps(left))
+    alike = json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+    assert values.same(left, right) is alike
+
+
+def plain_diff(old, new):
+    """What difflib makes of two whole texts, with line ends as unified_diff promises them."""
+    sides = [[line + "\n" for line in side.split("\n")[:-1]] for side in (old, new)]
+    for lines, side in zip(sides, (old, new), strict=True):
+        lines.extend(filter(None, side.split("\n")[-1:]))
+    found = ""
+    for line in difflib.unified_diff(*sides, "a/x", "b/x"):
+        found += line.rstrip("\r\n") + ("\n" if line.endswith("\n") else "\n\\ No newline at end of file\n")
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(["a", "b", "", "c\r", "d: 1", "  d: 1"]), max_size=12),
+    st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["a", "", "z", "z\r"])), max_size=4),
+    st.sampled_from([1, 30]),
+    st.booleans(),
+)
+def test_diff_is_that_of_difflib(lines, inserted, times, ended):
+    old = lines * times
+    new = list(old)
+    for place, line in inserted:
+        new[place : place + (line == "z")] = [line]
+    before, after = "\n".join(old) + "\n" * ended, "\n".join(new)
+    assert unified_diff(before, after, "x") == plain_diff(before, after)
+
+
+@pytest.mark.parametrize(("number", "form"), [(0, "{a: 1}"), (150, "{a: 1}"), (299, "a: 1")])
+def test_entry_of_a_long_section_is_written_like_those_next_to_it(number, form):
+    entries = [f"  p{n}: {{a: 1}}\n" if n < 200 else f"  p{n}:\n    a: 1\n" for n in range(300)]
+    entries[number] = f"  p{number}: 5\n"
+    text = apply_edits("p:\n" + "".join(entries), [Edit(("p", f"p{number}"), {"a": 1})])
+    gap = " " if form.startswith("{") else "\n    "
+    entries[number] = f"  p{number}:{gap}{form}\n"
+    assert text == "p:\n" + "".join(entries)

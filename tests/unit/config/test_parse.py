@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 import yaml
 from hypothesis import given, settings, strategies as st
@@ -9,6 +12,143 @@ from hypothesis import given, settings, strategies as st
 from voicegw_mcp.config import nodes, parse as parsing
 from voicegw_mcp.config.parse import Mark, Problem, decode, invalid, parse
 from voicegw_mcp.errors import ConfigInvalid
+
+INPUTS = [
+    path.read_text("utf-8").split("<<<<<< input\n")[1].split("======")[0]
+    for path in sorted((Path(__file__).parents[2] / "config_cases").rglob("*.case"))
+]
+ODD = [
+    "a: &a {x: 1, y: [1, 2]}\nb: *a\nc: {<<: *a, y: 2}\nd: {<<: [*a, {z: 1}], x: 9}\n",
+    "&k k: 1\nx:\n  *k : 2\ny: &l [*k, *k]\nz: *l\n",
+    "&m <<: {a: 1}\nx: {*m : {b: 2}}\n",
+    "!!merge foo: {a: 1}\n<<: {b: 2}\n",
+    "<<: !!str {a: 1}\nx: 1\n",
+    "a: !!int 5\nb: !!float 5\nc: !!str 5\nd: !!null x\ne: !!bool yes\nf: !!timestamp 2026-01-01\n",
+    "a: ! 5\nb: ! '5'\nc: ! [1]\nd: ! {a: yes}\ne: !!map {a: 1}\nf: !!seq [~]\n",
+    "a: 1_0.5\nb: 1:30.5\nc: -1:30\nd: +0x1F\ne: 0b_1\nf: 1e5\ng: -.inf\nh: .5\ni: 017\nj: 09\n",
+    "a: 2026-11-22T01:02:03.123456789+05:30\nb: 2026-1-2 3:4:5\nc: 2026-01-02 13:04:05 Z\nd: 2026-01-02\n",
+    "a: &x !!str\nb: *x\nc: &e\nd: *e\ne: ''\nf: \"null\"\ng: null\nh: |\n  12\ni: ~\n",
+]
+BITS = [
+    *(
+        "&a ",
+        "*a",
+        "<<: *a",
+        "!!str ",
+        "!!int ",
+        "! ",
+        "'",
+        '"',
+        "{",
+        "}",
+        "[",
+        "]",
+        ": ",
+        "- ",
+        "? ",
+        "#",
+        " ",
+        "\n",
+    ),
+    *(
+        "|\n",
+        ">-\n",
+        "~",
+        "yes",
+        "0x1f",
+        "1:30",
+        "1.5e+3",
+        ".nan",
+        "2026-01-02",
+        "on",
+        "=",
+        "<<",
+        "---\n",
+        "...\n",
+    ),
+    *("\ufeff", "é", "😀", "<<: {q: 1}\n", "b: &a {x: 1}\n", "\r\n", ", ", "!!map ", "!!null ", "<<: [*a]\n"),
+]
+
+
+def mutated(text, seed):
+    """The text with a few places changed, mostly where a value begins."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    for _ in range(chance.randint(1, 3)):
+        values = [index for index in range(2, len(text)) if text[index - 2 : index] == ": "]
+        place = chance.choice(values if values and chance.random() < 0.6 else range(len(text) + 1))
+        gone = chance.choice([0, 0, 0, 1, 5])
+        text = text[:place] + chance.choice(BITS) * (gone < 5) + text[place + gone :]
+    return text
+
+
+def shape(value, seen):
+    """Types, values, order and what is one object."""
+    if not isinstance(value, dict | list):
+        return type(value), repr(value)
+    if id(value) in seen:
+        return seen[id(value)]
+    seen[id(value)] = len(seen)
+    if isinstance(value, list):
+        return [shape(item, seen) for item in value]
+    return [(key, shape(item, seen)) for key, item in value.items()]
+
+
+def places(node, composed, shift=0):
+    """Every node with the one PyYAML composed: kind, tag, text and place must be the same."""
+    kind = {"mapping": "map", "sequence": "seq"}.get(composed.id, "scalar")
+    begin, end = composed.start_mark, composed.end_mark
+    if node.kind == "alias":
+        node = node.target
+    assert (node.kind, node.tag, node.start, node.line, node.column) == (
+        kind, composed.tag, begin.index + shift, begin.line, begin.column,
+    )  # fmt: skip
+    if kind == "scalar":
+        assert (node.name, node.style, node.end) == (composed.value, composed.style, end.index + shift)
+    elif kind == "seq":
+        for (item, _), inner in zip(node.items, composed.value, strict=True):
+            places(item, inner, shift)
+    else:
+        for item, inner in zip(node.items, composed.value, strict=True):
+            places(item[0], inner[0], shift)
+            places(item[1], inner[1], shift)
+
+
+def parsed_like_pyyaml(text, loader):
+    """Whether the text parses; if so it means what PyYAML's loader says, and stands where PyYAML's composer says."""
+    try:
+        file = parse(text)
+    except ConfigInvalid:
+        return False
+    bare = text.removeprefix("\ufeff")
+    wanted = yaml.load(bare, loader)  # noqa: S506 - a safe loader
+    assert shape(file.data, {}) == shape(wanted if file.tree.root else {}, {})
+    if file.tree.root is not None:
+        places(file.tree.root, yaml.compose(bare, loader), len(text) - len(bare))
+    return True
+
+
+@pytest.mark.parametrize("loader", [parsing.Loader, yaml.SafeLoader])
+def test_data_and_places_are_those_of_pyyaml(loader, monkeypatch):
+    monkeypatch.setattr(parsing, "Loader", loader)
+    for text in ODD:
+        assert parsed_like_pyyaml(text, loader), text
+    texts = [mutated(text, seed) for seed in range(60) for text in ODD]
+    texts += [text for source in INPUTS for text in (source, mutated(source, 0))]
+    assert sum(parsed_like_pyyaml(text, loader) for text in texts) > len(texts) // 4
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([*ODD, *INPUTS]), st.integers(0))
+def test_mutated_text_means_what_pyyaml_says(text, seed):
+    parsed_like_pyyaml(mutated(text, seed), parsing.Loader)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet=st.sampled_from("0123456789_:.+-eExXbTZ ~<=ynofatrulsIN"), max_size=30))
+def test_plain_scalar_means_what_pyyaml_says(word):
+    parsed_like_pyyaml(
+        f"a: {word}\nb: {word}\n", parsing.Loader
+    )  # the second one is remembered from the first
 
 
 def problems(text):
@@ -100,6 +240,13 @@ def test_all_problems_are_reported_with_their_paths():
         "a: {b: 1, b: 2}\nc:\n- 5: x\n- !x y\n1: 2\nd: {? {x: 1} : {y: !z 1}}\nk: &k v\n? *k\n: 1\n"
     )
     assert [p["path"] for p in found] == ["a.b", "c.0.5", "c.1", "1", "d.?", "d.?.y"]
+
+
+def test_many_keys_that_are_there_twice_are_found_in_one_pass():
+    keys = "".join(f"k{n}: {n}\n" for n in range(3000))
+    found = problems(keys + keys)
+    assert [p["line"] for p in found] == [*range(3001, 6001)]
+    assert "'k7' is there twice; the first is in line 8" in found[7]["message"]
 
 
 def test_problem_of_values_are_all_found():

@@ -12,6 +12,7 @@ import pytest
 from tests.factories import request_record
 from tests.protocol.agents import FILE
 
+from voicegw_mcp.config import replacement
 from voicegw_mcp.store.sqlite import Store
 
 ADD = {"project_id": "new", "name": "New"}
@@ -110,23 +111,6 @@ async def test_a_file_that_vanishes_while_running_is_not_made_anew(agent, house)
     assert not house.file.exists()
 
 
-async def test_a_file_that_takes_no_writes_is_a_read_only_resource(agent, house, monkeypatch):
-    before = house.state()
-    allowed = os.access
-    monkeypatch.setattr(
-        os, "access", lambda path, mode, **more: mode != os.W_OK and allowed(path, mode, **more)
-    )
-    error = await agent.refused("create_project", **ADD)
-    assert error["code"] == "READ_ONLY_RESOURCE"
-    assert error["details"] == {"file": str(house.file)}
-    assert "writable" in error["hint"]
-    monkeypatch.undo()
-    file_state, journal = before
-    assert house.state()[0] == file_state
-    assert [row[1] for row in house.journal()] == ["failed"] * (len(journal) + 1)
-    await agent.ok("create_project", **ADD)
-
-
 @pytest.mark.parametrize(
     ("number", "code"),
     [
@@ -143,7 +127,7 @@ async def test_a_disk_that_refuses_leaves_the_file_as_it_was(agent, house, monke
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(*((os, "fsync", refuse) if call == "fsync" else ("pathlib.Path.replace", refuse)))
+    monkeypatch.setattr(*((os, "fsync", refuse) if call == "fsync" else (replacement, "_put", refuse)))
     error = await agent.refused("create_project", **ADD)
     monkeypatch.undo()
     assert error["code"] == code
@@ -157,11 +141,17 @@ async def test_a_folder_that_cannot_be_synced_does_not_undo_a_change_that_is_in_
 ):
     await agent.ok("get_health")
 
-    def refuse(_):
-        raise OSError(errno.EINVAL, "no such thing here")
+    sync, calls = os.fsync, []
 
-    monkeypatch.setattr("voicegw_mcp.config.file._sync_folder", refuse)
+    def refuse(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 1:  # the first is the file
+            raise OSError(errno.EINVAL, "no such thing here")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
     await agent.ok("create_project", **ADD)
+    assert len(calls) == 2
     assert [row[1] for row in house.journal()] == ["applied"]
 
 

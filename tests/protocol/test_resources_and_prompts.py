@@ -55,7 +55,7 @@ async def test_the_journal_is_read_newest_first_and_one_change_with_its_diff(age
     house.now += 1_000
     second = await agent.ok("delete_project", project_id="p", confirm=True)
     answer = await agent.resource("voicegw://changes")
-    assert [change["change_id"] for change in answer["changes"]] == [second["change_id"], first["change_id"]]
+    assert [change["id"] for change in answer["changes"]] == [second["change_id"], first["change_id"]]
     assert answer["count"] == 2
     assert answer["changes"][1]["summary"] == "Create project p"
     assert answer["changes"][1]["state"] == "applied"

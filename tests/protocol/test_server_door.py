@@ -145,7 +145,7 @@ async def test_keys_in_the_file_appear_in_no_answer_no_diff_no_journal_and_no_lo
             shown.append((await agent.call(name, arguments))[1])
         shown += [await agent.resource(uri) for uri in ("voicegw://config", "voicegw://changes")]
         for change in shown[-1]["changes"]:
-            shown.append(await agent.resource(f"voicegw://changes/{change['change_id']}"))
+            shown.append(await agent.resource(f"voicegw://changes/{change['id']}"))
     assert len(literal.journal()) == 5
     everything = str(shown) + str(literal.journal()) + caplog.text
     for leak in LEAKS:

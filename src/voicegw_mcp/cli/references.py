@@ -18,6 +18,7 @@ from voicegw_mcp.errors import ReadOnly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from voicegw_mcp.config.overlay import Layered
     from voicegw_mcp.config.parse import ParsedFile
     from voicegw_mcp.config.secrets import Secrets
 
@@ -41,7 +42,7 @@ class Secret:
     places: list[Problem] = field(default_factory=list[Problem])
 
 
-def find_secrets(parsed: ParsedFile, secrets: Secrets) -> dict[str, Secret]:
+def find_secrets(parsed: ParsedFile | Layered, secrets: Secrets) -> dict[str, Secret]:
     """Return what the file refers to, by reference, in the order of the file.
 
     ``needed`` is False for keys that only local or key-optional providers name.
@@ -59,7 +60,7 @@ def find_secrets(parsed: ParsedFile, secrets: Secrets) -> dict[str, Secret]:
     return found
 
 
-def _references(parsed: ParsedFile) -> Iterator[tuple[Path, str, bool]]:
+def _references(parsed: ParsedFile | Layered) -> Iterator[tuple[Path, str, bool]]:
     for path, text in _texts(parsed.data, ()):
         for match in REFERENCE.finditer(text):
             yield path, match[0], False
@@ -89,7 +90,7 @@ def _looked_up(reference: str, secrets: Secrets) -> Secret:
     return Secret(name, reference, "secrets.env" if in_file else "environment")
 
 
-def _needs(parsed: ParsedFile, path: Path) -> bool:
+def _needs(parsed: ParsedFile | Layered, path: Path) -> bool:
     """Say whether something fails without it: no for local and key-optional providers, and ones out of use."""
     if path[0] != "providers":
         return True

@@ -14,7 +14,7 @@ import typer
 from voicegw_mcp.cli import terminal
 from voicegw_mcp.cli.opening import with_gateway
 from voicegw_mcp.cli.options import SEARCHED, AsJson, Config
-from voicegw_mcp.errors import ConfigInvalid, Conflict, InvalidInput, ReadOnly
+from voicegw_mcp.errors import ConfigInvalid, Conflict, GatewayError, InvalidInput, ReadOnly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,9 @@ def check(config: Config = None, as_json: AsJson = False) -> None:
     """
 
     async def work(gateway: "Gateway") -> dict[str, Any]:
-        return _examined(gateway)
+        found = _examined(gateway)
+        found["notes"] = await _notes(gateway)
+        return found
 
     found = with_gateway(config, work)
     if as_json:
@@ -120,12 +122,27 @@ def _examined(gateway: "Gateway") -> dict[str, Any]:
     }
 
 
+async def _notes(gateway: "Gateway") -> list[str]:
+    """Return what is worth knowing beside the file's own text: where changes go, and what the journal says."""
+    from voicegw_mcp.core.health import explain_obstacle  # noqa: PLC0415 - loaded when the command runs
+
+    files = gateway.config_file
+    obstacle = files.obstacle()
+    notes = [explain_obstacle(files, obstacle)] if obstacle else []
+    try:
+        if gateway.store_handle.wanted_path().exists():  # to check a file makes no store
+            notes.append(await gateway.store_handle.drift(files))
+    except GatewayError as error:
+        notes.append(f"The journal cannot be read: {error.message}")
+    return [note for note in notes if note]
+
+
 def _warnings(gateway: "Gateway") -> "Iterator[Problem]":
     from voicegw_mcp.cli.references import find_secrets  # noqa: PLC0415 - loaded when the command runs
     from voicegw_mcp.config.parse import Problem  # noqa: PLC0415
 
     catalog = gateway.catalog()
-    parsed = catalog.configuration.parsed
+    parsed = catalog.configuration.source
     yield from catalog.configuration.notes
     yield from catalog.warnings
     for secret in find_secrets(parsed, gateway.secrets).values():
@@ -142,10 +159,12 @@ def _show(found: dict[str, Any]) -> None:
         for entry in found[f"{kind}s"]:
             path = f"{entry['path']}: " if entry["path"] else ""
             word = "error" if kind == "problem" else kind
-            line = f"{found['file']}:{entry['line']}:{entry['column']}: {word}: {path}{entry['message']}"
+            line = f"{entry.get('file', found['file'])}:{entry['line']}:{entry['column']}: {word}: {path}{entry['message']}"
             terminal.print_line(line, style=style)
             if entry.get("hint"):
                 terminal.print_line(f"    {entry['hint']}")
+    for note in found["notes"]:
+        terminal.print_line(f"note: {note}")
     counted = [
         f"{len(found[kind])} {kind if len(found[kind]) != 1 else kind[:-1]}"
         for kind in ("problems", "warnings")

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SEEN = ("VOICEGW_CONFIG", "VOICEGW_DB_PATH")
+TOOLSETS_HELP = "more tools, by name with commas between: history (list changes and undo them)"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command ``voicegw-mcp [stdio] [-c FILE]``; exits with 2 when it cannot start."""
+    """Run the command ``voicegw-mcp [stdio] [-c FILE] [--toolsets NAMES]``; exits with 2 when it cannot start."""
     parser = argparse.ArgumentParser(
         prog="voicegw-mcp",
         description="MCP server that manages a voice-AI gateway: speaks MCP on standard input and output.",
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "transport", nargs="?", choices=["stdio"], default="stdio", help="the only one here (default)"
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="the voicegw.yaml to manage")
+    parser.add_argument("--toolsets", metavar="NAMES", action="append", default=[], help=TOOLSETS_HELP)
     parser.add_argument("-V", "--version", action="store_true", help="print the version and exit")
     options = parser.parse_args(arguments)
     if options.version:
@@ -41,23 +43,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if problem:
         sys.stderr.write(f"voicegw-mcp: {problem}\n")
         raise SystemExit(2)
-    serve(options.config)
+    from voicegw_mcp.errors import InvalidInput  # noqa: PLC0415 - see the module docstring
+
+    try:
+        serve(options.config, options.toolsets)
+    except InvalidInput as error:
+        sys.stderr.write(f"voicegw-mcp: {error.message} {error.hint}\n")
+        raise SystemExit(error.exit_code) from None
 
 
 def start_problem(config: str | None, environment: Mapping[str, str]) -> str:
     """Return why the server must not start: a file that was named and does not exist. Empty when it may."""
     named = config or environment.get("VOICEGW_CONFIG")
-    if not named or Path(named).expanduser().is_file():
+    if not named or os.path.isfile(found := Path(named).expanduser()):  # noqa: PTH113 - never raises
         return ""
     seen = ", ".join(name for name in SEEN if environment.get(name)) or "none"
     source = "--config" if config else "VOICEGW_CONFIG"
+    if os.path.lexists(found):
+        return f"{named} ({source}) is there and is no file that can be read. Put the configuration there, or name another path."
     return (
         f"there is no file {named} ({source}). Make one with: voicegw init {named}  [variables seen: {seen}]"
     )
 
 
-def serve(config: str | None) -> None:
-    """Serve stdio on the gateway of ``config`` until the client goes away."""
+def serve(config: str | None, toolsets: Sequence[str] = ()) -> None:
+    """Serve stdio on the gateway of ``config`` until the client goes away.
+
+    Raises:
+        InvalidInput: there is no toolset of a name; nothing was read or written yet.
+    """
     wire = os.dup(1)
     os.dup2(2, 1)
     # What imports make stays until the end: looking for garbage in it, again and again, is a tenth of the start.
@@ -67,8 +81,10 @@ def serve(config: str | None) -> None:
 
         from voicegw_mcp.core.gateway import Gateway  # noqa: PLC0415
         from voicegw_mcp.server import build_server  # noqa: PLC0415
+        from voicegw_mcp.tools import choose_tools  # noqa: PLC0415
         from voicegw_mcp.transports import serve_stdio  # noqa: PLC0415
 
+        tools = choose_tools(toolsets)
         sys.stdout.flush()
     finally:
         os.dup2(wire, 1)
@@ -78,7 +94,7 @@ def serve(config: str | None) -> None:
 
     async def run() -> None:
         gateway = Gateway.open(config, door="stdio")
-        await serve_stdio(build_server(gateway), gateway.close)
+        await serve_stdio(build_server(gateway, tools), gateway.close)
 
     try:
         anyio.run(run)

@@ -5,14 +5,26 @@ May import the modules of ``config`` below it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import contextlib
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from voicegw_mcp.config import values
-from voicegw_mcp.config.document import DELETE, Edit, apply_edits, entry_text, verified, whole_lines
+from voicegw_mcp.config.document import (
+    DELETE,
+    Edit,
+    apply_edits,
+    edited,
+    entry_text,
+    stages,
+    verified,
+    whole_lines,
+)
 from voicegw_mcp.config.emit import refuse
-from voicegw_mcp.config.layout import entry_place
+from voicegw_mcp.config.flow import segments
+from voicegw_mcp.config.layout import entry_place, is_blank, line_end
 from voicegw_mcp.config.parse import ParsedFile, parse
+from voicegw_mcp.config.redaction import HIDDEN, KEY_SHAPE, ShownFile, revealed, shown
 from voicegw_mcp.config.splice import Splicer
 from voicegw_mcp.errors import ConfigInvalid
 
@@ -31,7 +43,7 @@ class Excerpt:
     merged: bool = False
     """Whether ``value`` came only through a merge key."""
     text: str = ""
-    """Its lines, with the blank lines that go with it."""
+    """Its lines, with the blank lines that go with it; in ``{...}`` its key and value."""
     blank: int = 0
     """How many characters of ``text`` are blank lines above the entry."""
     trail: int = 0
@@ -40,8 +52,18 @@ class Excerpt:
     """What stood between the entry before (or the section's key) and ``text``."""
     previous: str | None = None
     """The key before it; None when it was the first."""
+    between: bool = False
+    """Whether it is absent and ``gap`` tells what stood between its neighbours."""
+    flow: bool = False
+    """Whether it stood inside ``{...}``."""
+    hidden: int = 0
+    """For how many secrets ``***`` stands in it."""
     section: Excerpt | None = None
     """The entry around it, when the edit reshaped that (first or only entry, ``{}``)."""
+    below: str = ""
+    """Of a section: the blank lines below it, which may have been inside before the edit."""
+    below_left: str = ""
+    """The same right after the edit."""
     section_left: str | None = None
     """The text of that section right after the edit; another text now means someone else was there."""
 
@@ -58,49 +80,27 @@ class Excerpt:
         return cls(**fields)
 
 
-def record_edits(steps: Sequence[ParsedFile], edits: Sequence[Edit]) -> list[Excerpt]:
-    """Return for each edit what ``restore_entry`` needs; restore them in reverse order.
+def apply_steps(old: ParsedFile, edits: Sequence[Edit | Excerpt]) -> list[ParsedFile]:
+    """Return the file before and after each edit; an excerpt puts its entry back.
 
-    ``steps`` is what ``document.stages`` returned for ``edits``.
+    Raises:
+        ConfigInvalid: an edit is not safe.
+        Conflict: an entry held a key that the journal does not keep and the file has no more.
     """
-    return [_capture(steps[n], edit.path, steps[n + 1]) for n, edit in enumerate(edits)]
+    found = [old]
+    for edit in edits:
+        found.append(
+            _restored(found[-1], edit) if isinstance(edit, Excerpt) else stages(found[-1], [edit])[-1]
+        )
+    return found
 
 
-def _capture(parsed: ParsedFile, path: tuple[str, ...], after: ParsedFile | None) -> Excerpt:
-    if not path:
-        return Excerpt((), present=True, text=parsed.text)
-    place = entry_place(parsed.tree, path)
-    try:
-        value, known = values.copied(values.at(parsed.data, path)), True
-    except (KeyError, TypeError):
-        value, known = None, False
-    present = place is not None
-    merged = known and not present
-    found = Excerpt(path, present, value, merged)
-    if place is not None and not place[0].flow:
-        node, owner, index = place
-        work = whole_lines(parsed)[0]
-        lines = Splicer(work).lines_of(node, owner, index)
-        previous = node.items[index - 1][0].name if index else None
-        own, gap = work.text[lines.cut : lines.upto], work.text[lines.floor : lines.cut]
-        above, below = lines.lead - lines.cut, lines.upto - lines.end
-        found = Excerpt(path, present, value, merged, own, above, below, gap, previous)
-        if len(node.items) > 1:
-            return found
-    elif place is None:
-        around = entry_place(parsed.tree, path[:-1]) if len(path) > 1 else None
-        child = around[0].items[around[2]][1] if around else parsed.tree.root if len(path) == 1 else None
-        if child is not None and child.items and not child.flow:
-            return found
-    if after is None:
-        return found
-    section = _capture(parsed, path[:-1], after)
-    left = entry_text(after, path[:-1])
-    fields = {
-        name: getattr(found, name)
-        for name in ("present", "value", "merged", "text", "blank", "trail", "gap", "previous")
-    }
-    return Excerpt(path, **fields, section=section, section_left=left)
+def record_steps(steps: Sequence[ParsedFile], paths: Sequence[tuple[str, ...]]) -> list[Excerpt]:
+    """Return for the entry that each step changed what puts it back; restore them in reverse order.
+
+    ``steps`` is what ``apply_steps`` returned, without anything that must not be kept.
+    """
+    return [_capture(steps[n], path, steps[n + 1]) for n, path in enumerate(paths)]
 
 
 def restore_entry(text: str, was: Excerpt) -> str:
@@ -109,11 +109,136 @@ def restore_entry(text: str, was: Excerpt) -> str:
     Whether the entry itself was changed since is the caller's question (compare ``entry_text``). Raises ConfigInvalid
     when it cannot be put back.
     """
+    parsed = parse(text)
+    return _put(parsed, _widest(parsed, was))
+
+
+def _capture(parsed: ParsedFile, path: tuple[str, ...], after: ParsedFile | None) -> Excerpt:
+    text = parsed.text
+    if not path:
+        return Excerpt((), present=True, text=text, hidden=_hidden_in(parsed, 0, len(text)))
+    place = entry_place(parsed.tree, path)
+    try:
+        value, known = values.copied(values.at(parsed.data, path)), True
+    except (KeyError, TypeError):
+        value, known = None, False
+    found = Excerpt(path, place is not None, value, merged=known and place is None)
+    if place is None:
+        around = entry_place(parsed.tree, path[:-1]) if len(path) > 1 else None
+        child = around[0].items[around[2]][1] if around else parsed.tree.root if len(path) == 1 else None
+        if child is not None and child.items and not child.flow:
+            return found if known or after is None else _with_neighbours(found, parsed, after)
+    elif place[0].flow:
+        part = segments(text, place[0])[place[2]]
+        own = text[part.start : part.stop]
+        found = replace(found, text=own, flow=True, hidden=_hidden_in(parsed, part.start, part.stop))
+    else:
+        node, owner, index = place
+        work = whole_lines(parsed)[0]
+        lines = Splicer(work).lines_of(node, owner, index)
+        found = replace(
+            found,
+            text=work.text[lines.cut : lines.upto],
+            blank=lines.lead - lines.cut,
+            trail=lines.upto - lines.end,
+            gap=work.text[lines.floor : lines.cut],
+            previous=node.items[index - 1][0].name if index else None,
+            hidden=_hidden_in(parsed, lines.cut, lines.upto),
+        )
+        if len(node.items) > 1:
+            return found
+    if after is None:
+        return found
+    around = path[:-1]
+    section = replace(
+        _capture(parsed, around, after),
+        below=parsed.text[slice(*_blanks_below(parsed, around))],
+        below_left=after.text[slice(*_blanks_below(after, around))],
+    )
+    return replace(found, section=section, section_left=entry_text(after, around))
+
+
+def _with_neighbours(was: Excerpt, parsed: ParsedFile, after: ParsedFile) -> Excerpt:
+    """Return the excerpt of an absent entry with what stood between those that are beside it ``after`` it was made."""
+    place = entry_place(after.tree, was.path)
+    if place is None or place[0].flow:
+        return was
+    previous = place[0].items[place[2] - 1][0].name if place[2] else None
+    found = _before_next(parsed, was.path[:-1], previous)
+    return replace(was, previous=previous, gap=parsed.text[slice(*found)], between=True) if found else was
+
+
+def _before_next(
+    parsed: ParsedFile, section: tuple[str, ...], previous: str | None
+) -> tuple[int, int] | None:
+    """Return where the text between an entry (or its section's key) and the next one stands; None when none is next."""
+    splicer = Splicer(whole_lines(parsed)[0])
+    if previous is not None:
+        place = entry_place(parsed.tree, (*section, previous))
+        if place is None or place[0].flow or place[2] + 1 >= len(place[0].items):
+            return None
+        node, owner, index = place
+        return splicer.lines_of(node, owner, index).end, splicer.lines_of(node, owner, index + 1).lead
+    place = entry_place(parsed.tree, section) if section else None
+    node = place[0].items[place[2]][1] if place else None
+    if place is None or node is None or node.kind != "map" or node.flow or not node.items:
+        return None
+    start = splicer.inside(place[0], place[2])
+    return start, splicer.lines_of(node, (place[0], place[2]), 0).lead
+
+
+def _blanks_below(parsed: ParsedFile, path: tuple[str, ...]) -> tuple[int, int]:
+    """Return where the blank lines right below a block entry stand."""
+    place = entry_place(parsed.tree, path) if path else None
+    if place is None or place[0].flow:
+        return 0, 0
+    work = whole_lines(parsed)[0]
+    start = end = Splicer(work).lines_of(*place).end
+    while is_blank(parsed.text, end):
+        end = line_end(parsed.text, end)
+    return start, end
+
+
+def _hidden_in(parsed: ParsedFile, start: int, end: int) -> int:
+    return sum(start <= hole < end for hole in parsed.holes) if isinstance(parsed, ShownFile) else 0
+
+
+def _restored(parsed: ParsedFile, was: Excerpt) -> ParsedFile:
+    chosen = _widest(shown(parsed), was)
+    if chosen.hidden and chosen.text:
+        chosen = _with_comments(chosen, parsed)
+    return revealed(parse(_put(parsed, chosen)), parsed, chosen.path, chosen.hidden)
+
+
+def _widest(parsed: ParsedFile, was: Excerpt) -> Excerpt:
+    """Return the excerpt of the section around the entry as long as nobody else was there, else the entry's own."""
+    while was.section is not None:
+        now, left = entry_text(parsed, was.path[:-1]), was.section_left
+        # The last line of a file may have no end, and has one as soon as more follows.
+        if (now or "").rstrip("\r\n") != (left or "").rstrip("\r\n") or (now is None) != (left is None):
+            break
+        was = was.section
+    return was
+
+
+def _with_comments(was: Excerpt, parsed: ParsedFile) -> Excerpt:
+    """Return the excerpt with the keys in its comments, where the entry in the file has the same comments."""
+    known: dict[str, set[str]] = {}
+    for line in (entry_text(parsed, was.path) or "").splitlines(keepends=True):
+        if line.lstrip().startswith("#"):
+            known.setdefault(KEY_SHAPE.sub(HIDDEN, line), set()).add(line)
+    lines, found = was.text.splitlines(keepends=True), 0
+    for number, line in enumerate(lines):
+        if len(known.get(line, ())) == 1:
+            (lines[number],) = known[line]
+            found += len(KEY_SHAPE.findall(lines[number]))
+    return replace(was, text="".join(lines), hidden=was.hidden - found)
+
+
+def _put(parsed: ParsedFile, was: Excerpt) -> str:
+    text = parsed.text
     if not was.path:
         return was.text
-    parsed = parse(text)
-    if was.section is not None and entry_text(parsed, was.path[:-1]) == was.section_left:
-        return restore_entry(text, was.section)
     if was.merged:
         work, ending = whole_lines(parsed)
         splicer = Splicer(work)
@@ -121,23 +246,49 @@ def restore_entry(text: str, was: Excerpt) -> str:
         wanted = values.with_value(parsed.data, was.path, was.value)
         return verified(splicer.result().removesuffix(ending), wanted).text
     if not was.present:
-        return apply_edits(text, [Edit(was.path, DELETE)])
+        return _without(parsed, was)
     wanted = values.with_value(parsed.data, was.path, was.value)
     if was.text:
         try:
-            return verified(_put_back(parsed, was), wanted).text
+            return verified(_put_part(parsed, was) if was.flow else _put_lines(parsed, was), wanted).text
         except ConfigInvalid:
             pass
     return apply_edits(text, [Edit(was.path, was.value)])
 
 
-def _put_back(parsed: ParsedFile, was: Excerpt) -> str:
+def _without(parsed: ParsedFile, was: Excerpt) -> str:
+    """Take an entry out again; as many blank lines are left between its neighbours as there were."""
+    left = edited(parsed, [Edit(was.path, DELETE)])
+    found = _before_next(left, was.path[:-1], was.previous) if was.between else None
+    if found is not None:
+        start, end = found
+        now = left.text[start:end].splitlines()
+        if [line for line in now if line.strip()] == [line for line in was.gap.splitlines() if line.strip()]:
+            with contextlib.suppress(ConfigInvalid):
+                return verified(left.text[:start] + was.gap + left.text[end:], left.data).text
+    return left.text
+
+
+def _put_part(parsed: ParsedFile, was: Excerpt) -> str:
+    """Put an entry back that stood inside ``{...}``."""
+    here = parse(apply_edits(parsed.text, [Edit(was.path, was.value)]))
+    place = entry_place(here.tree, was.path)
+    if place is None or not place[0].flow:
+        return here.text
+    part = segments(here.text, place[0])[place[2]]
+    return here.text[: part.start] + was.text + here.text[part.stop :]
+
+
+def _put_lines(parsed: ParsedFile, was: Excerpt) -> str:
     work, ending = whole_lines(parsed)
     splicer = Splicer(work)
     place = entry_place(work.tree, was.path)
     if place is not None:
         lines = splicer.lines_of(*place)
         start, end, new = lines.lead, lines.end, was.text[was.blank : len(was.text) - was.trail]
+        below = _blanks_below(parsed, was.path)
+        if was.below != was.below_left == parsed.text[slice(*below)]:
+            end, new = below[1], new + was.below
     else:
         start = end = _spot(work, splicer, was)
         new = was.text
@@ -148,13 +299,21 @@ def _spot(work: ParsedFile, splicer: Splicer, was: Excerpt) -> int:
     beside = entry_place(work.tree, (*was.path[:-1], was.previous)) if was.previous is not None else None
     if beside is not None:
         node, owner, index = beside
-        floor = splicer.after_item(node, owner, index + 1)
+        floor = other = splicer.after_item(node, owner, index + 1)
     elif len(was.path) == 1:
-        floor = splicer.top()
+        root, stop = work.tree.root, work.tree.stop
+        floor, other = splicer.top(), len(work.text) if stop is None else stop
+        if root is not None and root.items and not root.flow:
+            other = splicer.lines_of(root, None, 0).lead
     else:
         around = entry_place(work.tree, was.path[:-1])
         if around is None:
             raise refuse("its section is gone")
         node, owner, index = around
-        floor = splicer.inside(node, index)
-    return floor + len(was.gap) if work.text.startswith(was.gap, floor) else floor
+        floor = other = splicer.inside(node, index)
+    if work.text.startswith(was.gap, floor):
+        return floor + len(was.gap)
+    end = floor  # a key in a comment between the entries
+    for _ in range(was.gap.count("\n")):
+        end = line_end(work.text, end)
+    return end if KEY_SHAPE.sub(HIDDEN, work.text[floor:end]) == was.gap else other

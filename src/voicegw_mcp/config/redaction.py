@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import functools
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config.emit import refuse
 from voicegw_mcp.config.layout import after_properties
 from voicegw_mcp.config.nodes import TAG
-from voicegw_mcp.config.parse import ParsedFile, parse
+from voicegw_mcp.config.parse import ParsedFile, dotted, parse
 from voicegw_mcp.config.secrets import REFERENCE, SECRET_KEYS
 from voicegw_mcp.config.values import is_list, is_map
-from voicegw_mcp.errors import ConfigInvalid
+from voicegw_mcp.errors import ConfigInvalid, Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from voicegw_mcp.config.nodes import Node
 
@@ -101,8 +102,18 @@ def secret_places(
         yield path
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownFile(ParsedFile):
+    """A file as it may be shown; ``holes`` are the places in ``text`` that stand for a secret."""
+
+    holes: tuple[int, ...] = ()
+
+
+@functools.lru_cache(
+    maxsize=4
+)  # a change shows the file before and after; the next one begins where it ended
 def shown(parsed: ParsedFile) -> ParsedFile:
-    """Return the file as it may be shown: the same object when nothing in it has to be hidden.
+    """Return the file as it may be shown: the same object when nothing in it has to be hidden, else a ``ShownFile``.
 
     Raises:
         ConfigInvalid: a secret is written in a form that cannot be hidden.
@@ -110,16 +121,109 @@ def shown(parsed: ParsedFile) -> ParsedFile:
     text = parsed.text
     # One look at the whole text spares most files a look at each scalar: this is done at every change.
     telling = any(mark in text for mark in KEY_MARKS) or ("://" in text and ("@" in text or "=" in text))
-    for start, end, new in sorted(set(_cuts(parsed.tree.root, "", text, telling=telling)), reverse=True):
-        text = text[:start] + new + text[end:]
-    if telling:
-        text = KEY_SHAPE.sub(HIDDEN, text)  # what is left stands in comments
+    text, holes = _hidden(text, _cuts(parsed.tree.root, "", text, telling=telling), [])
+    if telling:  # what is left stands in comments
+        marks = [(match.start(), match.end(), HIDDEN) for match in KEY_SHAPE.finditer(text)]
+        text, holes = _hidden(text, marks, holes)
     if text == parsed.text:
         return parsed
     try:
-        return parse(text)
+        found = parse(text)
     except ConfigInvalid:
         raise refuse("it holds a key in a form that cannot be hidden from the journal") from None
+    return ShownFile(found.text, found.data, found.tree, tuple(holes))
+
+
+def revealed(
+    restored: ParsedFile, source: ParsedFile, path: tuple[str | int, ...], hidden: int
+) -> ParsedFile:
+    """Return ``restored`` with the secrets of an entry as ``source`` has them.
+
+    Args:
+        restored: a file like ``source`` but for the entry at ``path``, whose text was made by ``shown``.
+        source: the file that may still hold the secrets.
+        path: the entry.
+        hidden: how many secrets its text stands for.
+
+    Raises:
+        Conflict: one of them is nowhere in the entry any more.
+    """
+    if not hidden:
+        return restored
+    text, lost = restored.text, ""
+    visible = shown(source)
+    places = _scalars(_node_at(restored.tree.root, path), path)
+    for node, place in sorted(places, key=lambda found: found[0].start, reverse=True):
+        written = _written(restored, node)
+        if HIDDEN not in written:
+            continue
+        now, was = (_written(file, _node_at(file.tree.root, place)) for file in (source, visible))
+        if was != written:
+            lost = dotted(place)
+        elif now != was:
+            hidden -= _count(now, was)
+            start = after_properties(restored.text, node)
+            text = text[:start] + now + text[start + len(written) :]
+    found = parse(text)
+    if hidden or shown(found).text != shown(restored).text:
+        raise Conflict(
+            f"{lost or dotted(path)} held a key that stood in the file itself. The journal keeps no keys, and the file "
+            "has this one no more.",
+            hint="Nothing was written. Run `voicegw secrets set NAME`, then add the entry again with ${NAME}.",
+            details={"field": lost or dotted(path)},
+        )
+    return found
+
+
+def _hidden(text: str, cuts: Iterable[tuple[int, int, str]], holes: Iterable[int]) -> tuple[str, list[int]]:
+    """Return the text with pieces of it replaced, and where in it something is hidden now."""
+    parts: list[str] = []
+    old, new = sorted(holes), list[int]()
+    done = length = 0
+    # An anchored text may be a key by the name of its alias: there it is hidden as a whole, which counts.
+    for start, end, piece in sorted(set(cuts), key=lambda cut: (cut[0], f'"{HIDDEN}"' not in cut[2])):
+        if start < done or text[start:end] == piece:
+            continue
+        new += [hole + length - done for hole in old if done <= hole < start]
+        length += start - done
+        new += [length] * _count(text[start:end], piece)
+        length += len(piece)
+        parts += [text[done:start], piece]
+        done = end
+    new += [hole + length - done for hole in old if hole >= done]
+    return "".join([*parts, text[done:]]), new
+
+
+def _count(secret: str, piece: str) -> int:
+    """Return how many secrets of a text are hidden in what is shown of it."""
+    return max(1, piece.count(HIDDEN) - secret.count(HIDDEN))
+
+
+def _written(parsed: ParsedFile, node: Node | None) -> str:
+    """Return a scalar as it is written, "" for anything else."""
+    if node is None or node.kind != "scalar":
+        return ""
+    return parsed.text[after_properties(parsed.text, node) : node.end].rstrip()
+
+
+def _scalars(node: Node | None, path: tuple[str | int, ...]) -> Iterator[tuple[Node, tuple[str | int, ...]]]:
+    if node is None or node.kind == "alias":
+        return
+    for index, (key, value) in enumerate(node.items):
+        yield from _scalars(value, (*path, key.name if node.kind == "map" else index))
+    if node.kind == "scalar":
+        yield node, path
+
+
+def _node_at(node: Node | None, path: tuple[str | int, ...]) -> Node | None:
+    for step in path:
+        index = None
+        if node is not None and node.kind in ("map", "seq"):
+            index = node.find(str(step)) if node.kind == "map" else int(step)
+        if node is None or index is None or index >= len(node.items):
+            return None
+        node = node.items[index][1]
+    return node
 
 
 def _inherited(outer: str, inner: str) -> str:
@@ -141,7 +245,7 @@ def _cuts(node: Node | None, name: str, text: str, *, telling: bool) -> Iterator
     elif node.kind == "seq":
         for _, value in node.items:
             yield from _cuts(value, name, text, telling=telling)
-    elif (telling or is_secret_name(name)) and node.composed.tag not in {f"{TAG}null", f"{TAG}bool"}:
+    elif (telling or is_secret_name(name)) and node.tag not in {f"{TAG}null", f"{TAG}bool"}:
         start = after_properties(text, node)
         written = text[start : node.end]
         if is_literal_secret(name, node.name):

@@ -22,6 +22,7 @@ from voicegw_mcp.errors import nearest, quote
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from voicegw_mcp.config.overlay import Layered
     from voicegw_mcp.config.parse import ParsedFile
 
 IGNORED_SECTIONS: Final = frozenset({"livekit", "ingest", "retention", "workers", "clickhouse", "rate_card"})
@@ -257,7 +258,7 @@ class Settings(_Strict):
     auth: Auth = Field(default_factory=Auth)
 
 
-def validate(data: Mapping[str, Any], parsed: ParsedFile) -> tuple[Settings, list[Problem]]:
+def validate(data: Mapping[str, Any], parsed: ParsedFile | Layered) -> tuple[Settings, list[Problem]]:
     """Check expanded data against the schema.
 
     Args:
@@ -275,6 +276,7 @@ def validate(data: Mapping[str, Any], parsed: ParsedFile) -> tuple[Settings, lis
             key,
             *_position(parsed, (key,)),
             "is a VoiceGateway 0.27 section without meaning here: kept, ignored",
+            file=parsed.mark((key,)).file,
         )
         for key in data
         if key in IGNORED_SECTIONS
@@ -309,7 +311,7 @@ def validate(data: Mapping[str, Any], parsed: ParsedFile) -> tuple[Settings, lis
     return Settings.model_validate(known), notes
 
 
-def problems_of(error: ValidationError, parsed: ParsedFile) -> Iterator[Problem]:
+def problems_of(error: ValidationError, parsed: ParsedFile | Layered) -> Iterator[Problem]:
     """Yield each thing pydantic found as a problem with path, line and column; no value of a key is repeated."""
     for item in error.errors(include_url=False, include_context=False):
         location: list[str | int] = [part for part in item["loc"] if part != "[key]"]
@@ -326,10 +328,11 @@ def problems_of(error: ValidationError, parsed: ParsedFile) -> Iterator[Problem]
             message = f"{last} is missing"
         else:
             message = f"{message[:1].lower()}{message[1:]}{_found(parsed, location)}"
-        yield Problem(dotted(location), *_position(parsed, location), message, hint)
+        mark = parsed.mark(tuple(location))
+        yield Problem(dotted(location), mark.line, mark.column, message, hint, mark.file)
 
 
-def _found(parsed: ParsedFile, location: Sequence[str | int]) -> str:
+def _found(parsed: ParsedFile | Layered, location: Sequence[str | int]) -> str:
     """Return what the file itself holds there, never what a reference in it stands for."""
     value: object = parsed.data
     for step in location:
@@ -345,7 +348,7 @@ def _found(parsed: ParsedFile, location: Sequence[str | int]) -> str:
     return f" (found {quote(hide_in_text(value) if isinstance(value, str) else value)})"
 
 
-def _position(parsed: ParsedFile, location: Sequence[str | int]) -> tuple[int, int]:
+def _position(parsed: ParsedFile | Layered, location: Sequence[str | int]) -> tuple[int, int]:
     mark = parsed.mark(tuple(location))
     return mark.line, mark.column
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from voicegw_mcp.config.parse import Problem
 from voicegw_mcp.config.redaction import secret_places
@@ -27,6 +28,18 @@ DEFAULT_PROJECT: Final = "default"
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry is written: the file, its line, and ``yaml``, ``overlay`` or ``auto`` (nowhere) as its source."""
+
+    file: Path
+    line: int
+    source: Literal["yaml", "overlay", "auto"]
+
+    def __str__(self) -> str:
+        return f"{self.file.name}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderEntry:
     """One provider. ``provider_type`` is None when its type is none we know; ``key_reference`` never a key."""
 
@@ -34,7 +47,7 @@ class ProviderEntry:
     type_name: str
     provider_type: ProviderType | None
     settings: Provider
-    line: int
+    place: Place
 
     @property
     def local(self) -> bool:
@@ -58,18 +71,22 @@ class ModelEntry:
     provider_id: str
     model_name: str
     settings: Model
-    line: int
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectEntry:
-    """One project. ``declared`` is False for the auto-made ``default``; ``models`` are ids by modality."""
+    """One project; the auto-made ``default`` is written nowhere. ``models`` are ids by modality."""
 
     id: str
     settings: Project
     models: dict[Modality, str]
-    declared: bool
-    line: int
+    place: Place
+
+    @property
+    def declared(self) -> bool:
+        """Whether it is written in a file."""
+        return self.place.source != "auto"
 
 
 class Catalog:
@@ -92,7 +109,7 @@ class Catalog:
                 provider.type or provider_id,
                 PROVIDER_TYPES.get(provider.type or provider_id),
                 provider,
-                self._line("providers", provider_id),
+                self._place("providers", provider_id),
             )
             for provider_id, provider in self.settings.providers.items()
         }
@@ -106,8 +123,8 @@ class Catalog:
             for model_id, model in models.items():
                 # VoiceGateway lets `model` be absent where the id says it: local/kokoro.
                 name = model.model or model_id.partition("/")[2] or model_id
-                line = self._line("models", modality, model_id)
-                found[model_id] = ModelEntry(model_id, modality, model.provider, name, model, line)
+                place = self._place("models", modality, model_id)
+                found[model_id] = ModelEntry(model_id, modality, model.provider, name, model, place)
         return found
 
     @cached_property
@@ -120,15 +137,15 @@ class Catalog:
                 project_id,
                 project,
                 self._models_of(project),
-                declared=True,
-                line=self._line("projects", project_id),
+                self._place("projects", project_id),
             )
             for project_id, project in self.settings.projects.items()
         }
         if DEFAULT_PROJECT in found:
             return found
         auto = Project(name="Default", description="Requests that name no project.")
-        return {DEFAULT_PROJECT: ProjectEntry(DEFAULT_PROJECT, auto, {}, declared=False, line=0), **found}
+        nowhere = Place(self.configuration.path, 0, "auto")
+        return {DEFAULT_PROJECT: ProjectEntry(DEFAULT_PROJECT, auto, {}, nowhere), **found}
 
     def provider(self, provider_id: str) -> ProviderEntry:
         """Return one provider, or raise NotFound."""
@@ -183,7 +200,7 @@ class Catalog:
         hint = (
             "Run `voicegw secrets set NAME` with it, write ${NAME} here, and replace the key at its provider."
         )
-        for path in secret_places(self.configuration.parsed.data):
+        for path in secret_places(self.configuration.data):
             yield self._problem(path, "holds a key itself", hint)
 
     def _warnings(self) -> Iterator[Problem]:
@@ -251,8 +268,11 @@ class Catalog:
         return self._problem(path, f"names the {kind} {quote(name)}, which does not exist", hint)
 
     def _problem(self, path: tuple[str | int, ...], message: str, hint: str) -> Problem:
-        mark = self.configuration.parsed.mark(path)
-        return Problem(".".join(map(str, path)), mark.line, mark.column, message, hint)
+        mark = self.configuration.source.mark(path)
+        return Problem(".".join(map(str, path)), mark.line, mark.column, message, hint, mark.file)
 
-    def _line(self, *path: str) -> int:
-        return self.configuration.parsed.mark(path).line
+    def _place(self, *path: str) -> Place:
+        mark = self.configuration.source.mark(path)
+        if mark.file:
+            return Place(Path(mark.file), mark.line, "overlay")
+        return Place(self.configuration.path, mark.line, "yaml")

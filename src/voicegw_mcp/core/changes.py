@@ -1,48 +1,39 @@
-"""A change to ``voicegw.yaml`` as one transaction over the file and the journal.
+"""A change of the configuration as one transaction over a file and the journal.
 
 lock -> read -> plan -> edit -> verify -> settle what a crash left, journal row ``pending`` (durable) -> compare and
-replace the file (durable) -> journal row ``applied``. A crash between the last two leaves a pending row that the next
-change settles by the file's version. May import ``config``, ``store``, ``domain``, ``errors`` and ``core``.
+replace the file (durable) -> journal row ``applied``. A crash in between leaves a pending row, which is settled by the
+file when the store is opened, and before the next change. May import ``config``, ``store``, ``domain``, ``errors`` and ``core``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from voicegw_mcp.config.document import DELETE, Edit, entry_text, stages, unified_diff
-from voicegw_mcp.config.excerpt import record_edits
-from voicegw_mcp.config.file import version_of
-from voicegw_mcp.config.redaction import shown
+from voicegw_mcp.config.disk import RETRY_AFTER_MS, version_of
+from voicegw_mcp.config.replacement import Superseded, Unconfirmed
 from voicegw_mcp.core.catalog import Catalog
-from voicegw_mcp.errors import ConfigInvalid, Conflict, GatewayError, InvalidInput, quote
+from voicegw_mcp.core.drafts import Draft, Plan, make_draft, require_untouched
+from voicegw_mcp.core.recovery import settle
+from voicegw_mcp.errors import Conflict, GatewayError, StoreUnavailable
 from voicegw_mcp.store import changes as journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
 
-    from voicegw_mcp.config.file import ConfigFile, Configuration
+    from voicegw_mcp.config.disk import DiskFile
+    from voicegw_mcp.config.file import ConfigFile
     from voicegw_mcp.core.gateway import Gateway
     from voicegw_mcp.store.sqlite import Connection, Transact
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a change means to do.
-
-    ``summary`` is a sentence for the journal, ``updates`` tells that the entry exists already, ``impact`` what a delete
-    takes along, as the keys of its answer.
-    """
-
-    summary: str
-    edits: Sequence[Edit]
-    updates: bool = False
-    impact: Mapping[str, Any] = field(default_factory=dict[str, Any])
+ATTEMPTS: Final = 5
+"""How often a change is planned anew because an editor saved the file while it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +52,6 @@ class Receipt:
     catalog: Catalog
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A planned and verified change: bytes before and after, and what the journal keeps of it."""
-
-    plan: Plan
-    before: bytes
-    after: bytes
-    configuration: Configuration
-    diff: str
-    edits: str
-
-
 async def apply_change(
     gateway: Gateway,
     plan: Callable[[Catalog], Plan],
@@ -85,21 +64,23 @@ async def apply_change(
 
     Args:
         gateway: whose file and store.
-        plan: makes the edits from the catalog; its errors are the caller's answers.
+        plan: makes the edits from the catalog; its errors are the caller's answers. Called again when an editor saves
+            something else meanwhile.
         tool: the tool or command that asks, for the journal.
         if_version: the version the caller planned on; any other refuses.
         dry_run: verify and return the diff, write nothing.
 
     Raises:
-        Conflict: ``if_version`` does not match, or an editor saved meanwhile.
+        Conflict: ``if_version`` does not match, an editor changed the same entry meanwhile, or another process holds
+            the file for too long.
         ConfigInvalid: the file is broken, or cannot be edited without harm.
         InvalidInput: with this change the file would be broken.
         ReadOnly: the file takes no changes.
         StoreUnavailable: the journal or the file cannot be written.
     """
-    file = gateway.config_file
     if dry_run:
-        return _receipt(gateway, await anyio.to_thread.run_sync(_draft, file, plan, if_version), None)
+        draft = await anyio.to_thread.run_sync(make_draft, gateway.config_file, plan, if_version)
+        return _receipt(gateway, draft, None)
     # The store runs it to its end even when the caller goes away: half a change is what recovery is for.
     return await (await gateway.store()).run(partial(_write, gateway, plan, tool, if_version))
 
@@ -111,109 +92,117 @@ def _write(
     if_version: str | None,
     transact: Transact,
 ) -> Receipt:
-    file = gateway.config_file
-    with file.locked() as target:
-        draft = _draft(file, plan, if_version)
-        if draft.after == draft.before:
-            return _receipt(gateway, draft, None)
-        change = _journal_row(gateway, draft, tool, str(target))
-        transact(partial(_begin, file=file, change=change), durable=True)
-        try:
-            file.replace(target, draft.before, draft.after, draft.configuration)
-        except GatewayError:
-            transact(partial(journal.mark_failed, change_id=change.id))
-            raise
-        # If this row cannot be written now, the file still holds the change and the next one settles the row.
+    files = gateway.config_file
+    with _locked(files) as (targets, obstacle):
+        draft = make_draft(files, plan, if_version, obstacle)
+        for _ in range(ATTEMPTS):
+            if draft.after == draft.before:
+                return _receipt(gateway, draft, None)
+            if draft.disk.path not in targets:  # it became writable, or read-only, a moment ago
+                break
+            try:
+                change = _replace(gateway, draft, tool, targets[draft.disk.path], transact)
+            except Superseded:
+                require_untouched(draft, files)
+                draft = make_draft(files, plan, if_version, obstacle)
+            else:
+                return _receipt(gateway, draft, change)
+    raise Conflict(
+        f"{files.path.name} is being edited again and again by another program.",
+        hint=f"Nothing was written. Repeat the call in {RETRY_AFTER_MS} ms.",
+        details={"file": str(files.path), "retry_after_ms": RETRY_AFTER_MS},
+    )
+
+
+def _replace(
+    gateway: Gateway, draft: Draft, tool: str, target: Path, transact: Transact
+) -> journal.ChangeRecord:
+    """Write the draft between the two journal rows."""
+    begin = partial(_begin, gateway=gateway, draft=draft, tool=tool, target=target)
+    change = transact(begin, durable=True)
+    try:
+        clean = draft.disk.replace(target, change.id, draft.before, draft.after)
+    except Superseded:
+        transact(partial(journal.mark_failed, change_id=change.id))
+        raise
+    except GatewayError:
+        # Nothing was changed; should this row not be written now, the next one finds that out from the file.
         with contextlib.suppress(GatewayError):
-            transact(partial(journal.mark_applied, change_id=change.id, applied_ms=gateway.now_ms()))
-        return _receipt(gateway, draft, change)
+            transact(partial(journal.mark_failed, change_id=change.id))
+        raise
+    except Unconfirmed as error:
+        raise _read_off(draft, change, target, transact, error) from error
+    gateway.config_file.accept(draft.configuration)
+    # If this row is not written now, the file still holds the change and the next one settles the row.
+    if clean:
+        with contextlib.suppress(GatewayError):
+            applied = partial(journal.mark_applied, change_id=change.id, applied_ms=gateway.now_ms())
+            transact(applied)
+    return change
 
 
-def settle(connection: Connection, file: ConfigFile, target: str) -> int:
-    """Finish the rows that a crash left pending for ``target``, judging by the file; return how many there were."""
-    pending = journal.pending_changes(connection, target)
-    for change in pending:
-        version = version_of(file.read_bytes())
-        applied = version == change.version_after or (
-            version != change.version_before and _holds(file, change.edits)
-        )
-        (journal.mark_applied if applied else journal.mark_failed)(connection, change.id)
-    return len(pending)
+def _read_off(
+    draft: Draft, change: journal.ChangeRecord, target: Path, transact: Transact, error: Unconfirmed
+) -> StoreUnavailable:
+    """Return the answer after the disk failed in the middle: what it came to is read off the file."""
+    state = ""
+    with contextlib.suppress(GatewayError):
+        transact(partial(settle, disk=draft.disk, target=target))
+        state = transact(partial(journal.state_of, change_id=change.id))
+    outcome = {
+        "applied": "was written, but the disk did not confirm that it will stay",
+        "failed": "could not be written; it is as it was",
+    }.get(state, "may have been written or not: the disk failed")
+    return StoreUnavailable(
+        f"{draft.disk.path.name} {outcome} ({error}).",
+        hint="Check the disk, then read the configuration again.",
+        details={"file": str(draft.disk.path), "change_id": change.id, "state": state or "pending"},
+    )
 
 
-def _begin(connection: Connection, file: ConfigFile, change: journal.ChangeRecord) -> None:
-    settle(connection, file, change.file)
-    journal.insert_pending(connection, change)
+@contextlib.contextmanager
+def _locked(files: ConfigFile) -> Generator[tuple[Mapping[Path, Path], str]]:
+    """Hold the locks of the files that may take a change; give what each path leads to, and what the base's obstacle is."""
+    overlaid = files.load_unbroken().overlay is not None
+    obstacle = files.base.obstacle() if files.overlay is not None else ""
+    wanted: list[DiskFile] = [] if obstacle else [files.base]
+    if files.overlay is not None and (obstacle or overlaid):
+        wanted.append(files.overlay)
+    with ExitStack() as locks:
+        yield {disk.path: locks.enter_context(disk.locked()) for disk in wanted}, obstacle
 
 
-def _journal_row(gateway: Gateway, draft: _Draft, tool: str, file: str) -> journal.ChangeRecord:
-    return journal.ChangeRecord(
-        id=journal.new_id(gateway.now_ms()),
-        created_ms=gateway.now_ms(),
+def _begin(
+    connection: Connection, gateway: Gateway, draft: Draft, tool: str, target: Path
+) -> journal.ChangeRecord:
+    settle(connection, draft.disk, target)
+    now_ms = gateway.now_ms()
+    change = journal.ChangeRecord(
+        id=journal.next_id(connection, now_ms),
+        created_ms=now_ms,
         applied_ms=None,
         state="pending",
         actor=gateway.caller.actor,
         door=gateway.caller.door,
         tool=tool,
         summary=draft.plan.summary,
-        file=file,
+        file=str(target),
         version_before=version_of(draft.before),
         version_after=version_of(draft.after),
         diff=draft.diff,
         edits=draft.edits,
-        undoes=None,
+        undoes=draft.plan.undoes,
     )
+    journal.insert_pending(connection, change)
+    return change
 
 
-def _draft(file: ConfigFile, plan: Callable[[Catalog], Plan], if_version: str | None) -> _Draft:
-    current = file.load_unbroken()
-    before = current.text.encode()
-    if if_version and if_version != current.version:
-        raise Conflict(
-            f"The configuration is at version {current.version}, not {quote(if_version)}.",
-            hint="Read it again, check that the change still fits, and pass the new version.",
-            details={"field": "if_version", "config_version": current.version},
-        )
-    planned = plan(Catalog(current))
-    steps = stages(current.parsed, planned.edits)
-    after = steps[-1]
-    if after.text == current.text:
-        return _Draft(planned, before, before, current, "", "[]")
-    try:
-        changed = file.interpret(after)
-    except ConfigInvalid as error:
-        raise InvalidInput(
-            f"With this change {error.message.rstrip('.')}; nothing was written.",
-            hint=error.hint,
-            details=error.details,
-        ) from None
-    visible = [shown(step) for step in steps]
-    edits = [
-        {
-            "before": excerpt.as_dict(),
-            "after": None if edit.value is DELETE else entry_text(visible[-1], edit.path),
-        }
-        for edit, excerpt in zip(planned.edits, record_edits(visible, planned.edits), strict=True)
-    ]
-    diff = unified_diff(visible[0].text, visible[-1].text, file.path.name)
-    return _Draft(planned, before, after.text.encode(), changed, diff, json.dumps(edits, ensure_ascii=False))
-
-
-def _holds(file: ConfigFile, edits: str) -> bool:
-    """Say whether the file's entries are the ones a change would have left."""
-    with contextlib.suppress(GatewayError, ValueError, KeyError, TypeError):
-        parsed = shown(file.load_unbroken().parsed)
-        wanted: list[dict[str, Any]] = json.loads(edits)
-        return all(entry_text(parsed, edit["before"]["path"]) == edit["after"] for edit in wanted)
-    return False
-
-
-def _receipt(gateway: Gateway, draft: _Draft, change: journal.ChangeRecord | None) -> Receipt:
+def _receipt(gateway: Gateway, draft: Draft, change: journal.ChangeRecord | None) -> Receipt:
     return Receipt(
         change_id=change.id if change else None,
-        config_version=version_of(draft.after if change else draft.before),
+        config_version=(draft.configuration if change else draft.was).version,
         diff=draft.diff,
-        file=str(gateway.config_file.path),
+        file=str(draft.disk.path),
         created_ms=change.created_ms if change else gateway.now_ms(),
         plan=draft.plan,
         catalog=Catalog(draft.configuration),

@@ -182,7 +182,7 @@ def reference_edits(catalog: Catalog, model_ids: set[str]) -> list[Edit]:
 
 def raw_entry(catalog: Catalog, *path: str) -> dict[str, Any]:
     """Return an entry as the file has it, references unexpanded."""
-    data: object = catalog.configuration.parsed.data
+    data: object = catalog.configuration.data
     for part in path:
         data = data.get(part) if is_map(data) else None
     return dict(data) if is_map(data) else {}

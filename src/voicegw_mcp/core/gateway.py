@@ -16,20 +16,24 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from voicegw_mcp.config.disk import stamp_of
 from voicegw_mcp.config.file import ConfigFile, find_config
+from voicegw_mcp.config.overlay import FILE_NAME
 from voicegw_mcp.config.secrets import Secrets
+from voicegw_mcp.config.values import is_map
 from voicegw_mcp.core.catalog import Catalog
 from voicegw_mcp.core.pricing import PriceBook, PriceOverride
+from voicegw_mcp.core.recovery import describe_drift, recover
 from voicegw_mcp.errors import StoreUnavailable, quote
 from voicegw_mcp.store.rollups import recorded_requests
 from voicegw_mcp.store.sqlite import Stamp, Store, choose_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from voicegw_mcp.config.schema import Settings
 
@@ -50,14 +54,19 @@ class StoreHandle:
 
     Args:
         read_path: gives the path to open; raises ConfigInvalid while it cannot be known.
+        opened: what to do with a store before it is used.
     """
 
-    def __init__(self, read_path: Callable[[], Path]) -> None:
+    def __init__(
+        self, read_path: Callable[[], Path], opened: Callable[[Store], Awaitable[None]] | None = None
+    ) -> None:
         self._read_path = read_path
+        self._opened = opened
         self._opening = anyio.Lock()
         self._store: Store | None = None
         self._asked: Path | None = None
         self._counted: tuple[Stamp | None, int] = (None, 0)
+        self._drift: tuple[object, str] | None = None
         self._attempt = 0
         self._failure: StoreUnavailable | None = None
 
@@ -71,6 +80,14 @@ class StoreHandle:
         if stamp != self._counted[0]:
             self._counted = stamp if stamp.is_settled() else None, await recorded_requests(store)
         return self._counted[1], stamp.size_bytes()
+
+    async def drift(self, files: ConfigFile) -> str:
+        """Return how the file differs from the journal of the open store; works it out again only when one changed."""
+        store = await self.get()
+        key = (store.stamp(), stamp_of(files.path))
+        if self._drift is None or self._drift[0] != key:
+            self._drift = (key, await describe_drift(store, files.base))
+        return self._drift[1]
 
     async def get(self) -> Store:
         """Return the open store.
@@ -95,6 +112,12 @@ class StoreHandle:
         self._attempt, self._failure = self._attempt + 1, None
         try:
             store = await Store.open(await anyio.to_thread.run_sync(choose_path, path))
+            if self._opened is not None:
+                try:
+                    await self._opened(store)
+                except BaseException:
+                    await store.close()
+                    raise
         except StoreUnavailable as error:
             self._failure = error
             raise
@@ -174,10 +197,22 @@ class Gateway:
         environment = os.environ if environment is None else environment
         path = find_config(config, environment)
         secrets = Secrets(path.parent / "secrets.env", environment)
-        config_file = ConfigFile(path, secrets)
         named = environment.get("VOICEGW_DB_PATH", "")
+        overlay = environment.get("VOICEGW_OVERLAY", "")
         # Every call asks for the path; working it out takes longer than answering get_health.
         resolve = functools.lru_cache(maxsize=4)(partial(_store_path, None if named else path.parent))
+
+        def choose_overlay(data: Mapping[str, Any]) -> tuple[Path, bool]:
+            if overlay:
+                return Path(overlay).expanduser().absolute(), True
+            tracking = data.get("cost_tracking")
+            beside = named or (tracking.get("db_path") if is_map(tracking) else None)
+            try:
+                return resolve(str(beside or DEFAULT_STORE)).with_name(FILE_NAME), False
+            except StoreUnavailable:  # told where the store is asked for
+                return resolve(DEFAULT_STORE).with_name(FILE_NAME), False
+
+        config_file = ConfigFile(path, secrets, choose_overlay)
 
         def store_path() -> Path:
             return resolve(named or config_file.load().settings.cost_tracking.db_path or DEFAULT_STORE)
@@ -185,7 +220,7 @@ class Gateway:
         return cls(
             config_file=config_file,
             secrets=secrets,
-            store_handle=StoreHandle(store_path),
+            store_handle=StoreHandle(store_path, partial(recover, config_file)),
             catalogs=CatalogCache(config_file),
             caller=Caller(door, _user_name()),
             now_ms=now_ms,

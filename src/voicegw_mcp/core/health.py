@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from voicegw_mcp import __version__
@@ -11,6 +12,7 @@ from voicegw_mcp.core.providers import missing_key
 from voicegw_mcp.errors import ConfigInvalid, GatewayError
 
 if TYPE_CHECKING:
+    from voicegw_mcp.config.file import ConfigFile
     from voicegw_mcp.core.catalog import Catalog
     from voicegw_mcp.core.gateway import Gateway
 
@@ -35,12 +37,13 @@ class ConfigError(Answer):
 
 
 class ConfigHealth(Answer):
-    """The file, the version in force, and what is wrong with the one on disk."""
+    """The file, the version in force, what is wrong with the one on disk, and how it differs from the journal."""
 
     path: str
     version: str
     overlay: bool
     error: ConfigError | None = None
+    journal: str | None = None
 
 
 class StoreHealth(Answer):
@@ -87,12 +90,25 @@ async def health(gateway: Gateway) -> Health:
         if catalog
         else Observability(),
         config=ConfigHealth(
-            path=str(gateway.config_file.path), version=version, overlay=False, error=_describe(config_error)
+            path=str(gateway.config_file.path),
+            version=version,
+            overlay=bool(gateway.config_file.obstacle())
+            or (catalog is not None and catalog.configuration.overlay is not None),
+            error=_describe(config_error),
+            journal=(await gateway.store_handle.drift(gateway.config_file) or None)
+            if not store.error
+            else None,
         ),
         store=store,
         instance_id=gateway.instance_id,
         warnings=_warnings(gateway, catalog, config_error, store, wanted),
     )
+
+
+def explain_obstacle(files: ConfigFile, obstacle: str) -> str:
+    """Say where changes go when ``voicegw.yaml`` takes none."""
+    place = files.overlay.path if files.overlay else "an overlay"
+    return f"{files.path.name} takes no changes here: {obstacle}. They go to {place}; entries of {files.path.name} are read-only."
 
 
 def _load(gateway: Gateway) -> tuple[Catalog | None, ConfigInvalid | None]:
@@ -135,6 +151,9 @@ def _warnings(
     wanted: str,
 ) -> list[str]:
     found: list[str] = []
+    obstacle = gateway.config_file.obstacle()
+    if obstacle:
+        found.append(explain_obstacle(gateway.config_file, obstacle))
     if config_error is not None:
         state = "the last good version stays in force" if catalog else "no configuration is in force"
         found.append(f"{gateway.config_file.path.name} is broken: {state}; writing tools refuse.")
@@ -148,10 +167,10 @@ def _warnings(
             f"`voicegw import {wanted}` copies it into {store.path}."
         )
     if catalog is not None:
-        name = gateway.config_file.path.name
         problems = [*catalog.configuration.notes, *catalog.warnings]
         found += [
-            f"{name}:{item.line}: {item.path} {item.message}. {item.hint}".rstrip() for item in problems
+            f"{Path(item.file or gateway.config_file.path).name}:{item.line}: {item.path} {item.message}. {item.hint}".rstrip()
+            for item in problems
         ]
         for entry in catalog.providers.values():
             reference = entry.key_reference

@@ -24,7 +24,8 @@ from voicegw_mcp.config.secrets import REFERENCE
 from voicegw_mcp.core import models, providers
 from voicegw_mcp.core.addresses import check_base_url
 from voicegw_mcp.core.catalog import DEFAULT_PROJECT
-from voicegw_mcp.core.changes import Plan, apply_change
+from voicegw_mcp.core.changes import apply_change
+from voicegw_mcp.core.drafts import Plan
 from voicegw_mcp.core.entries import MAX_OPTIONS, check_options
 from voicegw_mcp.core.projects import MAX_TAGS, MAX_TEXT
 from voicegw_mcp.core.provider_types import PROVIDER_TYPES, ProviderType, find_provider_type

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config.document import DELETE, Edit
 from voicegw_mcp.core.answers import Answer
-from voicegw_mcp.core.changes import Plan
+from voicegw_mcp.core.drafts import Plan
 from voicegw_mcp.core.entries import (
     check_options,
     check_text,
@@ -82,7 +82,7 @@ def view_model(entry: ModelEntry, price: Price | None = None) -> dict[str, Any]:
         "display_name": entry.settings.display_name,
         "default_language": entry.settings.default_language,
         "default_voice": entry.settings.default_voice,
-        "source": "yaml",
+        "source": entry.place.source,
         "enabled": entry.settings.enabled,
         "price": PriceView.of(price) if price else None,
     }
@@ -154,7 +154,7 @@ def plan_model(
     if existing is None:
         check_id(model_id, MODEL_ID, name="model_id")
     elif not update:
-        where = f" as {existing.modality} ({catalog.configuration.path.name}:{existing.line})"
+        where = f" as {existing.modality} ({existing.place})"
         raise AlreadyExists("model", model_id, where=where)
     elif existing.modality != modality:
         raise Conflict(

@@ -8,8 +8,8 @@ from voicegw_mcp.config.document import DELETE, Edit
 from voicegw_mcp.config.schema import check_timezone
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.budgets import BudgetStatus, budget_status
-from voicegw_mcp.core.changes import Plan
 from voicegw_mcp.core.costs import Spend, costs, spend
+from voicegw_mcp.core.drafts import Plan
 from voicegw_mcp.core.entries import blaming, check_text, raw_entry, require_confirmation
 from voicegw_mcp.core.periods import day_window, iso, next_midnight_ms, resolve_window
 from voicegw_mcp.core.queries import ask_window
@@ -103,7 +103,7 @@ def _view(catalog: Catalog, entry: ProjectEntry, spent: Spend | None, now_ms: in
         today_requests=spent.requests if spent else 0,
         tags=project.tags,
         default_stack=project.default_stack or None,
-        source="yaml" if entry.declared else "auto",
+        source=entry.place.source,
         reset_at=iso(next_midnight_ms(zone, now_ms), zone),
     )
 
@@ -126,8 +126,8 @@ async def detail_project(gateway: Gateway, catalog: Catalog, entry: ProjectEntry
             for modality, spent in report.by_modality.items()
         },
         timezone=zone,
-        file=str(catalog.configuration.path),
-        line=entry.line or None,
+        file=str(entry.place.file),
+        line=entry.place.line or None,
         config_version=catalog.configuration.version,
     )
 
@@ -143,7 +143,7 @@ def view_settings(catalog: Catalog, entry: ProjectEntry, created_ms: int) -> dic
             for key in ("default_stack", "stt_model", "llm_model", "tts_model")
         },
         "timezone": catalog.timezone_of(entry),
-        "source": "yaml",
+        "source": entry.place.source,
         "created_at": iso(created_ms, "UTC"),
     }
 
@@ -173,9 +173,7 @@ def plan_project(catalog: Catalog, *, project_id: str, fields: Mapping[str, Any]
     existing = catalog.projects.get(project_id)
     declared = existing is not None and existing.declared
     if existing is not None and declared and not update:
-        raise AlreadyExists(
-            "project", project_id, where=f" ({catalog.configuration.path.name}:{existing.line})"
-        )
+        raise AlreadyExists("project", project_id, where=f" ({existing.place})")
     if existing is None:
         check_id(project_id, ENTRY_ID, name="project_id")
     given = {key: value for key, value in fields.items() if value is not None}

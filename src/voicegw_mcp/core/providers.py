@@ -9,7 +9,8 @@ from voicegw_mcp.config.redaction import hide_in_text
 from voicegw_mcp.config.secrets import is_reference
 from voicegw_mcp.core.addresses import check_base_url
 from voicegw_mcp.core.answers import Answer
-from voicegw_mcp.core.changes import Plan, apply_change
+from voicegw_mcp.core.changes import apply_change
+from voicegw_mcp.core.drafts import Plan
 from voicegw_mcp.core.entries import (
     check_options,
     check_reference,
@@ -63,7 +64,7 @@ def view_provider(catalog: Catalog, entry: ProviderEntry) -> dict[str, Any]:
         "provider_id": entry.id,
         "provider_type": entry.type_name,
         "type": "local" if entry.local else "cloud",
-        "source": "yaml",
+        "source": entry.place.source,
         "enabled": entry.settings.enabled,
         "api_key_masked": show_key(entry),
         "base_url": hide_in_text(entry.settings.base_url)
@@ -160,9 +161,7 @@ def plan_provider(
     if existing is None:
         check_id(provider_id, ENTRY_ID, name="provider_id")
     elif not update:
-        raise AlreadyExists(
-            "provider", provider_id, where=f" ({catalog.configuration.path.name}:{existing.line})"
-        )
+        raise AlreadyExists("provider", provider_id, where=f" ({existing.place})")
     kind = find_provider_type(provider_type)
     reference = check_reference(api_key, default_key_reference(kind), catalog.configuration.path.parent)
     new_service = existing is None or existing.type_name != provider_type

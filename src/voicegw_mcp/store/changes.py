@@ -12,24 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
-from voicegw_mcp.store.ids import new_id
+from voicegw_mcp.store.ids import new_id, time_of
 
 if TYPE_CHECKING:
     import sqlite3
 
     from voicegw_mcp.store.sqlite import Reads
-
-__all__ = [
-    "ChangeRecord",
-    "ChangeState",
-    "get_change",
-    "insert_pending",
-    "list_changes",
-    "mark_applied",
-    "mark_failed",
-    "new_id",
-    "pending_changes",
-]
 
 ChangeState = Literal["pending", "applied", "failed"]
 
@@ -69,9 +57,22 @@ def insert_pending(connection: sqlite3.Connection, change: ChangeRecord) -> None
     connection.execute(_INSERT, tuple(getattr(row, field.name) for field in fields(ChangeRecord)))
 
 
+def next_id(connection: sqlite3.Connection, now_ms: int) -> str:
+    """Return an id that sorts behind every other one, also within one millisecond or when the clock was set back."""
+    (last,) = connection.execute("SELECT max(id) FROM changes").fetchone()
+    fresh = new_id(now_ms)
+    return fresh if last is None or fresh > last else new_id(time_of(last) + 1)
+
+
 def mark_applied(connection: sqlite3.Connection, change_id: str, applied_ms: int | None = None) -> bool:
     """Settle a pending change as done at ``applied_ms`` (UTC epoch ms); return whether it was pending."""
     return connection.execute(_SETTLE, ("applied", applied_ms, change_id)).rowcount == 1
+
+
+def state_of(connection: sqlite3.Connection, change_id: str) -> str:
+    """Return the state of a change, "" when there is none with this id."""
+    row = connection.execute("SELECT state FROM changes WHERE id = ?", (change_id,)).fetchone()
+    return row[0] if row else ""
 
 
 def mark_failed(connection: sqlite3.Connection, change_id: str) -> bool:
@@ -79,12 +80,24 @@ def mark_failed(connection: sqlite3.Connection, change_id: str) -> bool:
     return connection.execute(_SETTLE, ("failed", None, change_id)).rowcount == 1
 
 
-async def list_changes(reads: Reads, *, limit: int, before: str | None = None) -> list[ChangeRecord]:
-    """Return up to ``limit`` changes, newest first, older than the change with the id ``before``."""
-    if before is None:
-        rows = await reads.read(f"{_SELECT} ORDER BY id DESC LIMIT ?", (limit,))
-    else:
-        rows = await reads.read(f"{_SELECT} WHERE id < ? ORDER BY id DESC LIMIT ?", (before, limit))
+async def list_changes(
+    reads: Reads, *, limit: int, before: str | None = None, after: str | None = None, file: str | None = None
+) -> list[ChangeRecord]:
+    """Return up to ``limit`` changes, newest first.
+
+    Args:
+        reads: the store.
+        limit: how many at most.
+        before: only older ones than the change with this id.
+        after: only newer ones than the change with this id.
+        file: only those of the file at this path.
+    """
+    conditions = [("id < ?", before), ("id > ?", after), ("file = ?", file)]
+    asked = [(text, value) for text, value in conditions if value is not None]
+    where = f" WHERE {' AND '.join(text for text, _ in asked)}" if asked else ""
+    rows = await reads.read(
+        f"{_SELECT}{where} ORDER BY id DESC LIMIT ?", (*(value for _, value in asked), limit)
+    )
     return [ChangeRecord(*row) for row in rows]
 
 
@@ -92,6 +105,39 @@ async def get_change(reads: Reads, change_id: str) -> ChangeRecord | None:
     """Return the change with this id, or None."""
     rows = await reads.read(f"{_SELECT} WHERE id = ?", (change_id,))
     return ChangeRecord(*rows[0]) if rows else None
+
+
+async def last_applied(reads: Reads, file: str, *, version: str | None = None) -> ChangeRecord | None:
+    """Return the newest applied change of ``file``, or the newest one that left it at ``version``."""
+    if version is None:
+        rows = await reads.read(
+            f"{_SELECT} WHERE state = 'applied' AND file = ? ORDER BY id DESC LIMIT 1", (file,)
+        )
+    else:
+        rows = await reads.read(
+            f"{_SELECT} WHERE version_after = ? AND state = 'applied' AND file = ? ORDER BY id DESC LIMIT 1",
+            (version, file),
+        )
+    return ChangeRecord(*rows[0]) if rows else None
+
+
+async def count_applied(reads: Reads, file: str, *, after: str) -> int:
+    """Return how many applied changes of ``file`` are newer than the change with the id ``after``."""
+    ((count,),) = await reads.read(
+        "SELECT count(*) FROM changes WHERE state = 'applied' AND file = ? AND id > ?", (file, after)
+    )
+    return count
+
+
+async def pending_files(reads: Reads) -> list[str]:
+    """Return the files that have changes which were never settled."""
+    return [file for (file,) in await reads.read("SELECT DISTINCT file FROM changes WHERE state = 'pending'")]
+
+
+async def undoing(reads: Reads, change_id: str) -> list[ChangeRecord]:
+    """Return the applied changes that took this one back, oldest first."""
+    rows = await reads.read(f"{_SELECT} WHERE undoes = ? AND state = 'applied' ORDER BY id", (change_id,))
+    return [ChangeRecord(*row) for row in rows]
 
 
 def pending_changes(connection: sqlite3.Connection, file: str) -> list[ChangeRecord]:

@@ -22,5 +22,13 @@ def new_id(now_ms: int) -> str:
     return _base32(now_ms, _TIME_CHARACTERS) + _base32(secrets.randbits(50), _RANDOM_CHARACTERS)
 
 
+def time_of(made: str) -> int:
+    """Return the time of an id that ``new_id`` made, in UTC epoch ms."""
+    time = 0
+    for character in made[:_TIME_CHARACTERS]:
+        time = time << 5 | _ALPHABET.index(character)
+    return time
+
+
 def _base32(number: int, characters: int) -> str:
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (characters - 1), -1, -5))

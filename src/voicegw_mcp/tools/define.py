@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from voicegw_mcp.core.catalog import Catalog
-    from voicegw_mcp.core.changes import Plan, Receipt
+    from voicegw_mcp.core.changes import Receipt
+    from voicegw_mcp.core.drafts import Plan
 
 
 UNKNOWN: Final = "is an unknown argument"

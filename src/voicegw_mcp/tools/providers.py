@@ -72,8 +72,8 @@ async def get_provider(gateway: Gateway, args: GetProvider) -> ProviderDetail:
         **providers.view_provider(catalog, entry),
         models=models,
         projects=catalog.projects_of_models(set(models)),
-        file=str(catalog.configuration.path),
-        line=entry.line,
+        file=str(entry.place.file),
+        line=entry.place.line,
         config_version=catalog.configuration.version,
     )
 

@@ -1,16 +1,15 @@
 import contextlib
 import os
-import stat
 import threading
 from pathlib import Path
 
-import filelock
 import pytest
 
-from voicegw_mcp.config import file as file_module
-from voicegw_mcp.config.file import ConfigFile, find_config, version_of
+from voicegw_mcp.config import parse
+from voicegw_mcp.config.disk import version_of
+from voicegw_mcp.config.file import ConfigFile, find_config
 from voicegw_mcp.config.secrets import Secrets
-from voicegw_mcp.errors import ConfigInvalid, Conflict, ReadOnly, StoreUnavailable
+from voicegw_mcp.errors import ConfigInvalid
 
 TEXT = "timezone: UTC  # here\n"
 
@@ -28,11 +27,10 @@ def settle(config):
 
 
 def put(config, new, expected=TEXT):
-    from voicegw_mcp.config import parse
-
     planned = config.interpret(parse.parse(new))
-    with config.locked() as target:
-        config.replace(target, expected.encode(), new.encode(), planned)
+    with config.base.locked() as target:
+        config.base.replace(target, "c1", expected.encode(), new.encode())
+    config.accept(planned)
 
 
 def test_the_file_is_searched_explicit_first_then_the_variable_then_the_usual_places(tmp_path, monkeypatch):
@@ -53,7 +51,7 @@ def test_the_file_is_searched_explicit_first_then_the_variable_then_the_usual_pl
 def test_an_unchanged_file_is_read_once_and_gives_the_same_object(config, monkeypatch):
     settle(config)
     first = config.load()
-    monkeypatch.setattr(config, "read_bytes", lambda: pytest.fail("read again"))
+    monkeypatch.setattr(config.base, "read", lambda: pytest.fail("read again"))
     assert config.load() is first
     assert first.version == version_of(TEXT.encode())
     assert len(first.version) == 12
@@ -89,85 +87,18 @@ def test_a_file_that_was_never_good_raises_every_time(tmp_path):
 
 def test_a_missing_file_is_an_empty_configuration_until_it_was_there_once(config):
     config.path.unlink()
-    assert config.load().text == ""
+    assert config.load().parsed.text == ""
     config.path.write_text(TEXT)
     config.load()
     config.path.unlink()
-    assert config.load().text == TEXT
+    assert config.load().parsed.text == TEXT
     assert "the file is gone" in config.error.message
 
 
 def test_a_file_larger_than_the_limit_is_refused(config):
-    config.path.write_bytes(b"#" * (file_module.parse.MAX_BYTES + 10))
+    config.path.write_bytes(b"#" * (parse.MAX_BYTES + 10))
     with pytest.raises(ConfigInvalid, match="bytes"):
         config.load()
-
-
-def test_replacing_keeps_mode_and_symlink_and_serves_the_new_version(config, tmp_path):
-    real = tmp_path / "real" / "gateway.yaml"
-    real.parent.mkdir()
-    config.path.rename(real)
-    config.path.symlink_to(real)
-    real.chmod(0o640)
-    config.load()
-    put(config, "timezone: CET\n")
-    assert config.path.is_symlink()
-    assert real.read_text() == "timezone: CET\n"
-    assert stat.S_IMODE(real.stat().st_mode) == 0o640
-    assert config.load().settings.timezone == "CET"
-    assert config.target() == real
-
-
-def test_replacing_what_an_editor_changed_meanwhile_is_a_conflict(config):
-    config.path.write_text("timezone: CET\n")
-    with pytest.raises(Conflict) as caught:
-        put(config, "timezone: EET\n")
-    assert caught.value.details["config_version"] == version_of(b"timezone: CET\n")
-    assert config.path.read_text() == "timezone: CET\n"
-    assert sorted(path.name for path in config.path.parent.iterdir() if path.suffix == ".tmp") == []
-
-
-def test_a_new_file_is_private_and_its_folder_is_made(tmp_path):
-    config = ConfigFile(tmp_path / "a" / "b" / "voicegw.yaml", Secrets(tmp_path / "secrets.env", {}))
-    put(config, TEXT, expected="")
-    assert stat.S_IMODE(config.path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(config.path.parent.stat().st_mode) == 0o700
-
-
-def test_the_lock_is_entered_in_one_thread_and_left_in_another(config):
-    held = config.locked()
-    held.__enter__()
-    thread = threading.Thread(target=held.__exit__, args=(None, None, None))
-    thread.start()
-    thread.join(10)
-    with config.locked():
-        pass
-
-
-def test_a_lock_held_elsewhere_is_told_after_a_bounded_wait(config, monkeypatch):
-    monkeypatch.setattr(file_module, "LOCK_TIMEOUT_S", 0.01)
-    with (
-        filelock.FileLock(config.path.with_name(".voicegw.yaml.lock")),
-        pytest.raises(StoreUnavailable, match="being changed by another process"),
-        config.locked(),
-    ):
-        pass
-
-
-def test_a_file_where_a_folder_should_be_is_read_only(tmp_path):
-    (tmp_path / "blocked").write_text("")
-    config = ConfigFile(tmp_path / "blocked" / "voicegw.yaml", Secrets(tmp_path / "secrets.env", {}))
-    with pytest.raises(ReadOnly), config.locked():
-        pass
-
-
-def test_a_mode_that_cannot_be_given_away_is_no_failure(config, monkeypatch):
-    def refuse(*_):
-        raise PermissionError(1, "not permitted")
-
-    monkeypatch.setattr(os, "fchown", refuse)
-    put(config, "timezone: CET\n")
-    assert config.path.read_text() == "timezone: CET\n"
 
 
 def test_a_model_id_in_two_modalities_is_told_with_its_place(config):

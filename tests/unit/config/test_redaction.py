@@ -6,14 +6,16 @@ import pytest
 
 from voicegw_mcp.config.parse import parse
 from voicegw_mcp.config.redaction import (
+    ShownFile,
     hide_in_text,
     hide_secrets,
     is_literal_secret,
     is_secret_name,
+    revealed,
     secret_places,
     shown,
 )
-from voicegw_mcp.errors import ConfigInvalid
+from voicegw_mcp.errors import ConfigInvalid, Conflict
 
 KEY = "fake-key-0001"
 
@@ -157,3 +159,43 @@ def test_a_file_without_keys_is_shown_as_it_is():
 def test_a_key_that_cannot_be_hidden_is_refused():
     with pytest.raises(ConfigInvalid, match="cannot be hidden"):
         shown(parse("? sk-fake-0123456789abcdef\n: 1\n"))
+
+
+def test_a_shown_file_knows_where_something_is_hidden_and_how_often():
+    text = (
+        "# old: sk-fake-0123456789abcdef *** and sk-fake-abcdef0123456789\n"
+        "a:\n  api_key: fake  # ***\n  url: https://u:p@h/v1?token=fake&x=***\n  note: '***'\n"
+    )
+    found = shown(parse(text))
+    assert isinstance(found, ShownFile)
+    lines = [found.text.count("\n", 0, hole) for hole in found.holes]
+    assert lines == [0, 0, 2, 3, 3]
+    assert all(found.text.startswith(("***", '"***"', "https://***"), hole) for hole in found.holes)
+
+
+SOURCE = (
+    "a:\n  # old: sk-fake-0123456789abcdef\n  api_key: |\n    fake\n    key\n  x: 1\nb: {api_key: 'fake'}\n"
+)
+
+
+def test_secrets_come_back_where_the_entry_still_has_them():
+    source = parse(SOURCE)
+    restored = SOURCE.replace("|\n    fake\n    key\n  x: 1", '"***"\n  x: 2')
+    assert revealed(parse(restored), source, ("a",), 1).text == SOURCE.replace("x: 1", "x: 2")
+    untouched = parse(SOURCE.replace("x: 1", "x: '***'"))
+    assert revealed(untouched, source, ("a",), 0) is untouched
+
+
+@pytest.mark.parametrize(
+    ("restored", "path"),
+    [
+        ('c: {api_key: "***"}\n', ("c",)),
+        ("b: {note: \"***\", api_key: 'fake'}\n", ("b",)),
+        ("b: {api_key: 'fake'}  # ***\n", ("b",)),
+        ('b: {api_key: "***", token: "***"}\n', ("b",)),
+    ],
+)
+def test_a_secret_that_is_nowhere_any_more_is_told_and_not_made_up(restored, path):
+    hidden = restored.count("***")
+    with pytest.raises(Conflict, match="held a key that stood in the file itself"):
+        revealed(parse(restored), parse(SOURCE), path, hidden)

@@ -4,6 +4,15 @@ from tests.factories import NOW
 from voicegw_mcp.config.file import ConfigFile
 from voicegw_mcp.config.secrets import Secrets
 from voicegw_mcp.core.gateway import Gateway
+from voicegw_mcp.core.undo import undo_change
+from voicegw_mcp.errors import Conflict
+from voicegw_mcp.tools import TOOLS
+
+BY_NAME = {tool.name: tool for tool in TOOLS}
+KEY = "sk-fake-0123456789abcdef"
+ADD_PROVIDER = ("add_provider", {"provider_id": "groq", "provider_type": "groq"})
+ADD_MODEL = ("register_model", {"modality": "llm", "provider_id": "ollama", "model_name": "phi"})
+ADD_PROJECT = ("create_project", {"project_id": "new", "name": "New", "tags": ["a: b", "#c"]})
 
 
 @pytest.fixture
@@ -27,3 +36,37 @@ async def gateway(tmp_path):
     )
     yield gateway
     await gateway.close()
+
+
+@pytest.fixture
+def path(gateway):
+    return gateway.config_file.path
+
+
+@pytest.fixture
+def call(gateway):
+    """Calls a tool and returns the id of its change."""
+
+    async def call(name, arguments, of=gateway):
+        tool = BY_NAME[name]
+        return (await tool.run(of, tool.parse(arguments))).change_id
+
+    return call
+
+
+@pytest.fixture
+def undo(gateway):
+    async def undo(change_id=None, **terms):
+        return (await undo_change(gateway, change_id, tool="undo", **terms)).receipt.change_id
+
+    return undo
+
+
+async def refused(undo, path, change_id=None, *, error=Conflict):
+    """Return the error of an undo that must leave the file as it is."""
+    before = path.read_bytes()
+    with pytest.raises(error) as caught:
+        await undo(change_id)
+    assert path.read_bytes() == before
+    assert KEY not in str(caught.value.payload())
+    return caught.value

@@ -37,7 +37,7 @@ def test_providers_know_their_type_and_where_their_key_is(catalog):
     assert catalog.provider("mine").type_name == "openai"
     assert (catalog.provider("ollama").local, catalog.provider("ollama").key_reference) == (True, None)
     odd = catalog.provider("odd")
-    assert (odd.provider_type, odd.key_reference, odd.local, odd.line) == (None, None, False, 6)
+    assert (odd.provider_type, odd.key_reference, odd.local, odd.place.line) == (None, None, False, 6)
 
 
 def test_a_model_has_the_name_it_is_given_else_the_one_in_its_id(catalog):
@@ -56,7 +56,7 @@ def test_a_project_s_own_model_goes_before_its_stack_s(catalog):
 
 def test_there_is_always_a_default_project(catalog, configuration):
     assert list(catalog.projects) == ["default", "p", "q"]
-    assert (catalog.project("default").declared, catalog.project("default").line) == (False, 0)
+    assert (catalog.project("default").declared, catalog.project("default").place.line) == (False, 0)
     declared = Catalog(configuration("projects: {default: {name: D}}"))
     assert [project.declared for project in declared.projects.values()] == [True]
 

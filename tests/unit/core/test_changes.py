@@ -1,16 +1,19 @@
 """What happens between the steps of a change: crashes, editors, keys in the file."""
 
 import asyncio
+import errno
 import threading
-from functools import partial
+from dataclasses import replace
 
 import anyio
 import pytest
 from tests.factories import NOW
 
+from voicegw_mcp.config import replacement
+from voicegw_mcp.config.disk import DiskFile, version_of
 from voicegw_mcp.config.document import DELETE, Edit
-from voicegw_mcp.config.file import version_of
-from voicegw_mcp.core.changes import Plan, apply_change, settle
+from voicegw_mcp.core.changes import apply_change
+from voicegw_mcp.core.drafts import Plan, make_draft
 from voicegw_mcp.errors import Conflict, InvalidInput, StoreUnavailable
 from voicegw_mcp.store import changes as journal
 
@@ -26,17 +29,11 @@ async def rows(gateway):
     return await journal.list_changes(await gateway.store(), limit=50)
 
 
-async def settled(gateway):
-    return await (await gateway.store()).write(
-        partial(settle, file=gateway.config_file, target=str(gateway.config_file.target()))
-    )
-
-
-async def pend(gateway, before, after, edits="[]", change_id="c1"):
+async def pend(gateway, before, after, edits="[]"):
     """Leave the journal as a crash between its two rows would."""
     record = journal.ChangeRecord(
-        id=change_id, created_ms=NOW, applied_ms=None, state="pending", actor="a", door="d", tool="t",
-        summary="s", file=str(gateway.config_file.target()), version_before=version_of(before.encode()),
+        id=journal.new_id(NOW - 1), created_ms=NOW, applied_ms=None, state="pending", actor="a", door="d", tool="t",
+        summary="s", file=str(gateway.config_file.base.target()), version_before=version_of(before.encode()),
         version_after=version_of(after.encode()), diff="", edits=edits, undoes=None,
     )  # fmt: skip
     await (await gateway.store()).write(lambda connection: journal.insert_pending(connection, record))
@@ -69,46 +66,6 @@ async def test_a_change_that_would_break_the_file_is_the_caller_s_mistake(gatewa
     assert gateway.config_file.path.read_text() == FILE
 
 
-@pytest.mark.parametrize(
-    ("on_disk", "state"),
-    [("after\n", "applied"), ("before\n", "failed"), ("other\n", "failed")],
-)
-async def test_what_a_crash_left_pending_is_settled_by_the_file(gateway, on_disk, state):
-    texts = {"after\n": FILE + "  b: {name: B}\n", "before\n": FILE, "other\n": "timezone: CET\n"}
-    gateway.config_file.path.write_text(texts[on_disk])
-    edits = '[{"before": {"path": ["projects", "b"]}, "after": "  b: {name: B}\\n"}]'
-    await pend(gateway, texts["before\n"], texts["after\n"], edits)
-    assert (
-        await (await gateway.store()).write(
-            partial(settle, file=gateway.config_file, target=str(gateway.config_file.target()))
-        )
-        == 1
-    )
-    (row,) = await rows(gateway)
-    assert row.state == state
-
-
-async def test_a_pending_change_that_someone_edited_around_counts_as_applied(gateway):
-    gateway.config_file.path.write_text(FILE + "  b: {name: B}\n# an editor was here\n")
-    edits = '[{"before": {"path": ["projects", "b"]}, "after": "  b: {name: B}\\n"}]'
-    await pend(gateway, FILE, FILE + "  b: {name: B}\n", edits)
-    await (await gateway.store()).write(
-        partial(settle, file=gateway.config_file, target=str(gateway.config_file.target()))
-    )
-    assert [row.state for row in await rows(gateway)] == ["applied"]
-
-
-async def test_a_pending_change_of_a_broken_file_is_failed(gateway):
-    gateway.config_file.path.write_text(FILE)
-    gateway.catalog()
-    gateway.config_file.path.write_text("projects: [")
-    await pend(gateway, FILE, FILE + "x", '[{"before": {"path": ["projects", "b"]}, "after": null}]')
-    await (await gateway.store()).write(
-        partial(settle, file=gateway.config_file, target=str(gateway.config_file.target()))
-    )
-    assert [row.state for row in await rows(gateway)] == ["failed"]
-
-
 async def test_the_next_change_settles_what_a_crash_left(gateway):
     gateway.config_file.path.write_text(FILE)
     await pend(gateway, "x", FILE)
@@ -116,19 +73,170 @@ async def test_the_next_change_settles_what_a_crash_left(gateway):
     assert sorted(row.state for row in await rows(gateway)) == ["applied", "applied"]
 
 
-async def test_an_editor_that_saves_between_plan_and_rename_wins(gateway, monkeypatch):
-    gateway.config_file.path.write_text(FILE)
-    write = gateway.config_file._write_like
+@pytest.fixture
+def editor(monkeypatch):
+    """Return what makes an editor save something right before the two files change places, any number of times."""
 
-    def and_save(*arguments):
-        write(*arguments)
-        gateway.config_file.path.write_text("# saved by hand\n" + FILE)
+    def save_before_the_exchange(*saves):
+        waiting = list(saves)
+        put = replacement._put
 
-    monkeypatch.setattr(gateway.config_file, "_write_like", and_save)
-    with pytest.raises(Conflict, match="changed by someone else"):
+        def after_saving(temporary, target, expected):
+            rename = replacement._renameat2
+
+            def late(*arguments):
+                if waiting:
+                    waiting.pop(0)()
+                return rename(*arguments)
+
+            monkeypatch.setattr(replacement, "_renameat2", late)
+            try:
+                return put(temporary, target, expected)
+            finally:
+                monkeypatch.setattr(replacement, "_renameat2", rename)
+
+        monkeypatch.setattr(replacement, "_put", after_saving)
+
+    return save_before_the_exchange
+
+
+def save(path, text, *, in_place=False):
+    def act():
+        if in_place:
+            path.write_text(text)
+        else:
+            beside = path.with_suffix(".swp")
+            beside.write_text(text)
+            beside.replace(path)
+
+    return act
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+async def test_a_change_is_planned_anew_when_an_editor_saves_something_else_meanwhile(
+    gateway, editor, in_place
+):
+    path = gateway.config_file.path
+    path.write_text(FILE)
+    editor(save(path, "# saved by hand\n" + FILE, in_place=in_place))
+    receipt = await apply_change(gateway, adding("b"), tool="t")
+    assert path.read_text().startswith("# saved by hand\n# top\n")
+    assert "  b:" in path.read_text()
+    assert "@@ -2,3 +2,4 @@" in receipt.diff
+    assert [row.state for row in await rows(gateway)] == ["applied", "failed"]
+
+
+async def test_an_editor_that_changes_the_same_entry_meanwhile_wins(gateway, editor):
+    path = gateway.config_file.path
+    path.write_text(FILE)
+    by_hand = FILE + "  b: {name: By hand}\n"
+    editor(save(path, by_hand))
+    with pytest.raises(Conflict, match=r"projects\.b was changed by someone else") as caught:
         await apply_change(gateway, adding("b"), tool="t")
-    assert gateway.config_file.path.read_text() == "# saved by hand\n" + FILE
+    assert caught.value.details["config_version"] == version_of(by_hand.encode())
+    assert path.read_text() == by_hand
     assert [row.state for row in await rows(gateway)] == ["failed"]
+
+
+async def test_an_editor_that_saves_again_and_again_gets_his_way(gateway, editor):
+    path = gateway.config_file.path
+    path.write_text(FILE)
+    editor(*(save(path, f"# save {number}\n{FILE}") for number in range(9)))
+    with pytest.raises(Conflict, match="edited again and again") as caught:
+        await apply_change(gateway, adding("b"), tool="t")
+    assert caught.value.details["retry_after_ms"] > 0
+    assert path.read_text().startswith("# save ")
+    assert "  b:" not in path.read_text()
+    assert {row.state for row in await rows(gateway)} == {"failed"}
+
+
+async def test_a_file_that_an_editor_makes_first_is_not_overwritten(gateway, editor):
+    path = gateway.config_file.path
+    path.unlink(missing_ok=True)
+    editor(save(path, "timezone: CET\n"))
+    await apply_change(gateway, adding("b"), tool="t")
+    assert path.read_text().startswith("timezone: CET\n")
+    assert "  b:" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("call", "words", "state", "written"),
+    [
+        ("_sync_folder", "was written, but the disk did not confirm", "applied", True),
+        ("_displaced", "was written, but the disk did not confirm", "applied", True),
+        ("_put", "could not be written", "failed", False),
+    ],
+)
+async def test_after_an_error_of_the_disk_the_answer_is_what_the_file_says(
+    gateway, monkeypatch, call, words, state, written
+):
+    gateway.config_file.path.write_text(FILE)
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(replacement, call, fail)
+    with pytest.raises(StoreUnavailable, match=words):
+        await apply_change(gateway, adding("b"), tool="t")
+    assert ("  b:" in gateway.config_file.path.read_text()) is written
+    assert [row.state for row in await rows(gateway)] == [state]
+    monkeypatch.undo()
+    await apply_change(gateway, adding("c"), tool="t")
+    assert not list(gateway.config_file.path.parent.glob(".*.tmp"))
+
+
+async def test_an_editor_that_was_displaced_when_the_disk_failed_gets_his_save_back(
+    gateway, editor, monkeypatch
+):
+    path = gateway.config_file.path
+    path.write_text(FILE)
+    editor(save(path, "# saved by hand\n" + FILE))
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(replacement, "_displaced", fail)
+    with pytest.raises(StoreUnavailable, match="it is as it was") as caught:
+        await apply_change(gateway, adding("b"), tool="t")
+    assert caught.value.details["state"] == "failed"
+    assert path.read_text() == "# saved by hand\n" + FILE
+
+
+async def test_when_neither_file_nor_journal_can_tell_the_answer_says_so(gateway, monkeypatch):
+    gateway.config_file.path.write_text(FILE)
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(replacement, "_sync_folder", fail)
+    monkeypatch.setattr(journal, "state_of", refuse_all)
+    with pytest.raises(StoreUnavailable, match="may have been written or not") as caught:
+        await apply_change(gateway, adding("b"), tool="t")
+    assert caught.value.details["state"] == "pending"
+
+
+async def test_a_file_that_becomes_read_only_between_two_looks_is_left_alone(gateway, monkeypatch):
+    gateway.config_file.path.write_text(FILE)
+    monkeypatch.setattr(
+        "voicegw_mcp.core.changes.make_draft",
+        lambda *given: replace(
+            make_draft(*given), disk=DiskFile(gateway.config_file.path.with_name("other"))
+        ),
+    )
+    with pytest.raises(Conflict, match="again and again"):
+        await apply_change(gateway, adding("b"), tool="t")
+    assert await rows(gateway) == []
+    assert gateway.config_file.path.read_text() == FILE
+
+
+def refuse_all(*_, **__):
+    raise StoreUnavailable("The disk is full.")
+
+
+async def test_changes_of_one_millisecond_are_listed_in_their_order(gateway):
+    for name in "bcdef":
+        await apply_change(gateway, adding(name), tool="t")
+    assert [row.summary[-1] for row in await rows(gateway)] == list("fedcb")
 
 
 async def test_a_journal_that_cannot_be_settled_afterwards_does_not_undo_the_change(gateway, monkeypatch):

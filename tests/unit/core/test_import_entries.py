@@ -8,7 +8,7 @@ import pytest
 
 from voicegw_mcp.config.document import Edit
 from voicegw_mcp.core import imports
-from voicegw_mcp.core.changes import Plan
+from voicegw_mcp.core.drafts import Plan
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.core.imports import EntryPlan, Skipped, import_entries, open_source, plan_entries
 

@@ -53,7 +53,7 @@ async def test_a_new_store_is_made_private_and_written_ahead(tmp_path):
 async def test_opening_again_finds_the_schema_and_the_rows(tmp_path):
     for count in (1, 2):
         store = await Store.open(tmp_path / "a b?#%.db")
-        assert store.schema_version == 1
+        assert store.schema_version == 2
         await store.write(lambda connection, count=count: put_series(connection, count))
         assert await count_series(store) == count
         await store.close()
@@ -64,12 +64,12 @@ def test_two_processes_opening_an_empty_store_at_once_both_succeed(tmp_path):
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
     for process in processes:
         out, err = process.communicate(timeout=60)
-        assert (process.returncode, out.decode().strip(), err) == (0, "1 [(0,)]", b"")
+        assert (process.returncode, out.decode().strip(), err) == (0, "2 [(0,)]", b"")
 
 
 async def test_many_opens_of_an_empty_store_in_one_process_all_succeed(tmp_path):
     stores = await asyncio.gather(*(Store.open(tmp_path / "voicegw.db") for _ in range(8)))
-    assert [store.schema_version for store in stores] == [1] * 8
+    assert [store.schema_version for store in stores] == [2] * 8
     for store in stores:
         await store.close()
 
@@ -88,7 +88,7 @@ async def test_read_only_needs_an_existing_migrated_store(tmp_path):
     with pytest.raises(StoreUnavailable, match="cannot be opened"):
         await Store.open(tmp_path / "none.db", read_only=True)
     (tmp_path / "empty.db").touch()
-    with pytest.raises(StoreUnavailable, match="schema version 0 and needs 1"):
+    with pytest.raises(StoreUnavailable, match="schema version 0 and needs 2"):
         await Store.open(tmp_path / "empty.db", read_only=True)
     assert (tmp_path / "empty.db").read_bytes() == b""
 
@@ -99,7 +99,7 @@ async def test_a_store_newer_than_the_program_is_refused_with_both_numbers(tmp_p
         lambda connection: connection.execute("INSERT INTO voicegw_mcp_migrations VALUES (99, 0)")
     )
     await store.close()
-    with pytest.raises(StoreUnavailable, match="schema version 99; this program knows versions up to 1"):
+    with pytest.raises(StoreUnavailable, match="schema version 99; this program knows versions up to 2"):
         await Store.open(tmp_path / "voicegw.db")
 
 

@@ -1,0 +1,256 @@
+"""One configuration file on disk: read, watched by ``stat``, locked against other writers, replaced, recovered.
+
+May import ``config.parse``, ``config.replacement``, ``errors``; filelock only when a change is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from voicegw_mcp.config import parse, replacement
+from voicegw_mcp.config.parse import Problem
+from voicegw_mcp.errors import ConfigInvalid, Conflict, GatewayError, ReadOnly, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+LOCK_TIMEOUT_S: Final = 5.0
+LOCK_POLL_S: Final = 0.01
+UNLOCK_ATTEMPTS: Final = 3
+RETRY_AFTER_MS: Final = 1000
+"""What a caller is told to wait who met another change."""
+
+READ_ONLY_ERRORS: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EBUSY}
+)
+"""Errors of a place that takes no files: rights, a read-only mount, a file where a folder should be, a mount point."""
+
+MOUNTS: Final = Path("/proc/self/mountinfo")
+
+Stamp = tuple[int, int, int] | None
+"""Modification time (ns), size and inode of a file; None when there is none."""
+
+
+def version_of(raw: bytes) -> str:
+    """Return the version of a file's bytes: 12 hexadecimal digits."""
+    return hashlib.sha256(raw).hexdigest()[:12]
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return what tells with one ``stat`` whether a file changed."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+class DiskFile:
+    """A file by its path, which may be a symlink and need not exist."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"DiskFile({str(self.path)!r})"
+
+    def target(self) -> Path:
+        """Return the file itself, behind any symlink.
+
+        Raises:
+            ReadOnly, StoreUnavailable: a symlink on the way cannot be read.
+        """
+        try:
+            return self._target()
+        except OSError as error:
+            raise self._not_writable(error) from error
+
+    def _target(self) -> Path:
+        try:
+            return Path(os.path.realpath(self.path, strict=True))
+        except (FileNotFoundError, NotADirectoryError):
+            return Path(os.path.realpath(self.path))
+
+    def read(self) -> bytes | None:
+        """Return the file's bytes, one more than the limit at most; None when it does not exist.
+
+        Raises:
+            ConfigInvalid: it exists and cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                known = os.fstat(file.fileno())
+                small = stat.S_ISREG(known.st_mode) and known.st_size <= parse.MAX_BYTES
+                # Asked for a limit, Python makes room for all of it first: 4 MiB for every look at a small file.
+                return file.read() if small else file.read(parse.MAX_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            hint = (
+                f"Put a file there, or name another one: {self.path}"
+                if error.errno == errno.EISDIR
+                else f"Check its permissions: {self.path}"
+            )
+            raise self.invalid(f"the file cannot be read ({error.strerror})", hint) from error
+
+    def invalid(self, message: str, hint: str) -> ConfigInvalid:
+        """Return the error of a file that is broken as a whole."""
+        return parse.invalid([Problem("", 1, 1, message, hint)], file=self.path)
+
+    def obstacle(self) -> str:
+        """Return why the file cannot be replaced, "" when nothing stands in the way.
+
+        Told in advance as far as it can be: what comes up later is a ReadOnly of ``replace``.
+
+        Raises:
+            ReadOnly, StoreUnavailable: it cannot be told.
+        """
+        try:
+            return self._obstacle()
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return "its symlink leads in a circle"
+            raise self._not_writable(error) from error
+
+    def _obstacle(self) -> str:
+        target = self._target()
+        if target.exists() and not os.access(target, os.W_OK):
+            return "the file is read-only"
+        folder = next(place for place in target.parents if place.exists() or place == place.parent)
+        if not folder.is_dir():
+            return f"{folder} is no folder"
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return "its folder is read-only"
+        if _is_mount_point(target):
+            return "it is mounted by itself, and a mounted file cannot be replaced in one step"
+        return ""
+
+    @contextlib.contextmanager
+    def locked(self, patience_s: float | None = None) -> Generator[Path]:
+        """Hold the lock that every writer of this file takes (an editor takes none); gives the file behind any symlink.
+
+        The kernel frees the lock of a process that dies.
+
+        Raises:
+            Conflict: another process holds it for longer than ``patience_s`` (``LOCK_TIMEOUT_S``).
+            ReadOnly: the folder takes no files.
+        """
+        import filelock  # noqa: PLC0415 - 60 ms to import, needed only for a change
+
+        try:
+            target = self.target()
+            if not target.parent.exists():
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = filelock.FileLock(
+                target.with_name(f".{target.name}.lock"),
+                timeout=LOCK_TIMEOUT_S if patience_s is None else patience_s,
+                poll_interval=LOCK_POLL_S,
+                thread_local=False,
+            )
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise Conflict(
+                f"{self.path.name} is being changed by another process.",
+                hint=f"Nothing was written. Repeat the call in {RETRY_AFTER_MS} ms.",
+                details={"file": str(self.path), "retry_after_ms": RETRY_AFTER_MS},
+            ) from error
+        except OSError as error:
+            raise self._not_writable(error) from error
+        try:
+            yield target
+        finally:
+            # The change is done or refused by now: a lock that cannot be given back must not say otherwise.
+            for _ in range(UNLOCK_ATTEMPTS):
+                with contextlib.suppress(OSError):
+                    lock.release()
+                    break
+
+    def replace(self, target: Path, change_id: str, expected: bytes, new: bytes) -> bool:
+        """Put ``new`` in place of ``expected``, atomically and durably. The caller holds the lock.
+
+        Args:
+            target: what ``locked`` gave.
+            change_id: names the temporary file, for ``recover``.
+            expected: the bytes the change was planned on.
+            new: the bytes to write.
+
+        Returns:
+            Whether nothing is left for ``recover`` to clean up.
+
+        Raises:
+            replacement.Superseded: the file no longer holds ``expected``; it is as an editor saved it.
+            replacement.Unconfirmed: the disk failed when the new bytes were in place already.
+            ReadOnly: the file or its folder takes no changes.
+            StoreUnavailable: the disk is full or failed.
+        """
+        temporary = _temporary(target, change_id)
+        try:
+            if self.target() != target:  # a symlink that leads elsewhere now
+                raise replacement.Superseded
+            if target.exists() and not os.access(target, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            replacement.replace_file(target, temporary, expected, new)
+        except OSError as error:
+            raise self._not_writable(error) from error
+        return not os.path.lexists(temporary)  # unlike Path.exists it never raises
+
+    def recover(self, target: Path, change_id: str, before: str, after: str) -> None:
+        """Clean up what a crash left of ``replace``, given the versions before and after it.
+
+        Raises:
+            ConfigInvalid: the files cannot be read or renamed now.
+        """
+        try:
+            replacement.recover(
+                target,
+                _temporary(target, change_id),
+                lambda raw: version_of(raw) == before,
+                lambda raw: version_of(raw) == after,
+            )
+        except OSError as error:
+            raise self.invalid(
+                f"what an interrupted change left cannot be cleaned up ({error.strerror})",
+                f"Check the permissions of {target.parent}",
+            ) from error
+
+    def _not_writable(self, error: OSError) -> GatewayError:
+        if error.errno in READ_ONLY_ERRORS:
+            return ReadOnly(
+                f"{self.path.name} cannot be changed here ({error.strerror}).",
+                hint=f"Make {self.path} and its folder writable for this user, or point VOICEGW_CONFIG at a file that is.",
+                details={"file": str(self.path)},
+            )
+        return StoreUnavailable(
+            f"{self.path.name} could not be written ({error.strerror}); it is as it was.",
+            hint="Free space or check the disk, then repeat the call.",
+            details={"file": str(self.path)},
+        )
+
+
+def _temporary(target: Path, change_id: str) -> Path:
+    return target.with_name(f".{target.name}.{change_id}.tmp")
+
+
+def _is_mount_point(target: Path) -> bool:
+    """Say whether a file was mounted by itself, as Docker and a Kubernetes subPath do.
+
+    Its device does not tell (a bind mount may be of the same one); the kernel's list does (proc(5), mountinfo).
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mounts = MOUNTS.read_bytes()
+    except OSError:
+        return False
+    wanted = re.sub(rb"[ \t\n\\]", lambda match: b"\\%03o" % match[0][0], os.fsencode(target))
+    if wanted not in mounts:  # asked at every change, and nearly always so
+        return False
+    return any(fields[4:5] == [wanted] for fields in (line.split(b" ", 5) for line in mounts.splitlines()))

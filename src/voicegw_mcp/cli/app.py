@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from voicegw_mcp import __version__
-from voicegw_mcp.cli import call, failures, importing, reports, secrets, serving, setup, terminal
+from voicegw_mcp.cli import (
+    call,
+    failures,
+    history,
+    importing,
+    install,
+    reports,
+    secrets,
+    serving,
+    setup,
+    terminal,
+)
 
 app = typer.Typer(
     name="voicegw",
@@ -26,9 +37,12 @@ app.command("status")(reports.status)
 app.command("costs")(reports.costs)
 app.command("logs")(reports.logs)
 app.command("projects")(reports.projects)
+app.command("changes")(history.changes)
+app.command("undo")(history.undo)
 app.command("import")(importing.import_store)
 app.add_typer(secrets.app, name="secrets")
 app.command("call")(call.call)
+app.command("install")(install.install)
 
 
 @app.callback(invoke_without_command=True)

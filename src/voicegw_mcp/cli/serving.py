@@ -7,7 +7,7 @@ import typer
 
 from voicegw_mcp.cli.opening import require_named
 from voicegw_mcp.cli.options import Config
-from voicegw_mcp.cli.stdio import serve
+from voicegw_mcp.cli.stdio import TOOLSETS_HELP, serve
 
 
 class Transport(StrEnum):
@@ -20,9 +20,18 @@ def mcp(
     transport: Annotated[
         Transport, typer.Option("--transport", "-t", help="How a client reaches the server.")
     ] = Transport.STDIO,
+    toolsets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--toolsets",
+            metavar="NAMES",
+            help=f"{TOOLSETS_HELP[0].upper()}{TOOLSETS_HELP[1:]}.",
+            show_default=False,
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Serve MCP on standard input and output, as voicegw-mcp does."""
     require_named(config)
     del transport  # there is one so far; the option is VoiceGateway's, and every other value is refused
-    serve(config)
+    serve(config, toolsets or ())

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from voicegw_mcp.tools import TOOLS
+from voicegw_mcp.tools import TOOLS, TOOLSETS
 from voicegw_mcp.tools.prompts import PROMPTS
 from voicegw_mcp.tools.resources import RESOURCES
 
@@ -50,7 +50,7 @@ def generated(root: Path) -> Iterator[tuple[Path, str]]:
     readme = root / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     yield readme, f"{before}{BEGIN}\n{render_table()}{END}{rest.partition(END)[2]}"
-    for tool in TOOLS:
+    for tool in (tool for tools in TOOLSETS.values() for tool in tools):
         golden = json.dumps(described(tool), indent=2, ensure_ascii=False)
         yield root / "tests" / "golden" / "tools" / f"{tool.name}.json", f"{golden}\n"
 
@@ -95,6 +95,14 @@ def render_page() -> str:
         tools = [tool for tool in TOOLS if tool.run.__module__.endswith(f".{group}")]
         parts.append(f"## {group.capitalize()}")
         parts += [_render_tool(tool) for tool in tools]
+    for name, tools in TOOLSETS.items():
+        if name != "core":
+            parts.append(f"## Toolset {name}")
+            parts.append(
+                f"Listed only by a server that was started with `voicegw-mcp --toolsets {name}` (several names with commas "
+                "between): each tool is sent to a model in every conversation. The tools above are always there."
+            )
+            parts += [_render_tool(tool) for tool in tools]
     parts.append("## Resources")
     parts.append(
         "\n".join(

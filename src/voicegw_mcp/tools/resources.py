@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from voicegw_mcp.config.redaction import hide_secrets
 from voicegw_mcp.core import models
 from voicegw_mcp.core.models import PriceView
-from voicegw_mcp.core.periods import iso
-from voicegw_mcp.errors import InvalidInput
 from voicegw_mcp.store import changes as journal
+from voicegw_mcp.tools.history import view_change, view_changes
 from voicegw_mcp.tools.observe import GetLogs, get_logs
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Resource:
 async def read_config(gateway: Gateway, _: str) -> dict[str, Any]:
     """Return the file's data with references in place of keys, and its version."""
     configuration = gateway.catalog().configuration
-    data = hide_secrets(configuration.parsed.data)
+    data = hide_secrets(configuration.data)
     return {"file": str(configuration.path), "config_version": configuration.version, "data": data}
 
 
@@ -62,8 +61,10 @@ async def read_logs(gateway: Gateway, _: str) -> dict[str, Any]:
 
 async def read_changes(gateway: Gateway, _: str) -> dict[str, Any]:
     """Return the newest rows of the journal, without their diffs."""
-    rows = await journal.list_changes(await gateway.store(), limit=SHOWN)
-    return {"changes": [_show_change(row) for row in rows], "count": len(rows)}
+    store = await gateway.store()
+    rows = await journal.list_changes(store, limit=SHOWN)
+    views = [view.as_json() for view in await view_changes(store, rows)]
+    return {"changes": views, "count": len(views)}
 
 
 async def read_change(gateway: Gateway, change_id: str) -> dict[str, Any]:
@@ -72,14 +73,7 @@ async def read_change(gateway: Gateway, change_id: str) -> dict[str, Any]:
     Raises:
         InvalidInput: there is no such change.
     """
-    row = await journal.get_change(await gateway.store(), change_id)
-    if row is None:
-        raise InvalidInput(
-            f"There is no change {change_id[:64]!r}.",
-            field="id",
-            hint="voicegw://changes lists the newest ones.",
-        )
-    return {**_show_change(row), "diff": row.diff}
+    return (await view_change(gateway, change_id)).as_json()
 
 
 async def complete_change_id(gateway: Gateway, typed: str) -> list[str]:
@@ -107,16 +101,3 @@ RESOURCES = (
     ),
     Resource("voicegw://prices", "prices", "Price of every model with source and date", read_prices),
 )
-
-
-def _show_change(row: journal.ChangeRecord) -> dict[str, Any]:
-    return {
-        "change_id": row.id,
-        "created": iso(row.created_ms, "UTC"),
-        "state": row.state,
-        "tool": row.tool,
-        "summary": row.summary,
-        "actor": row.actor,
-        "door": row.door,
-        "config_version": row.version_after,
-    }

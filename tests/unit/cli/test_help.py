@@ -16,12 +16,15 @@ COMMANDS = [
     ("costs",),
     ("logs",),
     ("projects",),
+    ("changes",),
+    ("undo",),
     ("import",),
     ("secrets",),
     ("secrets", "set"),
     ("secrets", "list"),
     ("secrets", "unset"),
     ("call",),
+    ("install",),
 ]
 
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts golden bench lock clean
+.PHONY: help run test check lint types contracts golden bench chaos lock clean
 
 help: ## Show these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ golden: $(VENV)/.test ## Write the generated files anew: tools.md, README's tabl
 
 bench: $(VENV)/.test ## Cold start, memory and calls against a bare server on the same SDK
 	$(BIN)/python benchmarks/run.py
+
+chaos: $(VENV)/.test ## Break changes on purpose: faults, kills, editors; writes docs/reliability.md (Linux)
+	$(BIN)/python -m tests.chaos --write-docs
 
 lock: $(VENV)/.check ## Write constraints.txt anew from what is installed
 	@echo '# What development and CI install; `make lock` writes it. Releases are bound by the ranges in pyproject.toml only.' > constraints.txt

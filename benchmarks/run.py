@@ -17,19 +17,20 @@ import importlib.metadata
 import json
 import os
 import platform
-import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import edits
 from client import LineClient
+from figures import HEADER, Figure, ratios, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,36 +46,6 @@ providers:
   openai:
     api_key: ${OPENAI_API_KEY}
 """
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured thing. ``values`` are what was measured, one per round; ``bar`` is judged on their median."""
-
-    name: str
-    unit: str
-    values: tuple[float, ...]
-    bar: float | None = None
-    at_least: bool = False
-
-    @property
-    def median(self) -> float:
-        """What is judged."""
-        return statistics.median(self.values)
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether the bar holds; None without a bar."""
-        if self.bar is None:
-            return None
-        return self.median >= self.bar if self.at_least else self.median <= self.bar
-
-    def cells(self) -> list[str]:
-        """Return its row of the table."""
-        bar = "" if self.bar is None else f"{'>=' if self.at_least else '<='} {self.bar:g}"
-        shown = {None: "", True: "holds", False: "MISSED"}[self.holds]
-        spread = [min(self.values), self.median, max(self.values)]
-        return [self.name, self.unit, *(_number(value) for value in spread), bar, shown]
 
 
 class Bench:
@@ -123,13 +94,13 @@ class Bench:
         return [
             Figure("cold start, voicegw-mcp", "ms", tuple(wall["ours"])),
             Figure("cold start, bare", "ms", tuple(wall["bare"])),
-            Figure("cold start, ratio", "x", _ratios(wall), bar=1.25),
+            Figure("cold start, ratio", "x", ratios(wall), bar=1.25),
             Figure("cold start CPU, voicegw-mcp", "ms", tuple(cpu["ours"])),
             Figure("cold start CPU, bare", "ms", tuple(cpu["bare"])),
-            Figure("cold start CPU, ratio", "x", _ratios(cpu)),
+            Figure("cold start CPU, ratio", "x", ratios(cpu)),
             Figure("peak memory, voicegw-mcp", "MiB", tuple(peak["ours"])),
             Figure("peak memory, bare", "MiB", tuple(peak["bare"])),
-            Figure("peak memory, ratio", "x", _ratios(peak), bar=1.3),
+            Figure("peak memory, ratio", "x", ratios(peak), bar=1.3),
         ]
 
     def calls(self) -> list[Figure]:
@@ -150,21 +121,21 @@ class Bench:
         return [
             Figure("get_health p50", "ms", tuple(medians["ours"])),
             Figure("no-op call p50, bare", "ms", tuple(medians["bare"])),
-            Figure("get_health p50, ratio", "x", _ratios(medians), bar=1.5),
+            Figure("get_health p50, ratio", "x", ratios(medians), bar=1.5),
         ]
 
     def changes(self, pairs: int = 50) -> list[Figure]:
         """Pairs of register_model and delete_model per second: each is durable in file and journal when answered."""
         rates: list[float] = []
         floors: list[float] = []
-        with self.ours() as client:
+        with self.ours() as client, closing(edits.Floor(self._folder, "x" * 2000)) as floor:
             client.initialize()
             for turn in range(-1, self.rounds):
                 began = time.perf_counter()
                 for number in range(pairs):
                     self._pair(client, number)
                 between = time.perf_counter()
-                self._durable_writes(2 * pairs)
+                floor.run(2 * pairs)
                 ended = time.perf_counter()
                 if turn >= 0:
                     rates.append(pairs / (between - began))
@@ -174,24 +145,9 @@ class Bench:
             Figure("the same durable writes, nothing else", "pairs/s", tuple(floors)),
         ]
 
-    def _durable_writes(self, count: int) -> None:
-        """Do what the disk has to do for ``count`` changes: a journal row and a file put in place, both synced."""
-        store = sqlite3.connect(self._folder / "floor.db", isolation_level=None)
-        store.executescript(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE IF NOT EXISTS row (text)"
-        )
-        folder = os.open(self._folder, os.O_RDONLY)
-        temporary, target = self._folder / "floor.tmp", self._folder / "floor.yaml"
-        for _ in range(count):
-            store.execute("INSERT INTO row VALUES (?)", ("x" * 1500,))
-            with temporary.open("wb") as file:
-                file.write(b"x" * 2000)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-            os.fsync(folder)
-        os.close(folder)
-        store.close()
+    def edits(self) -> list[Figure]:
+        """One durable change in process, against its own syncs, and by the length of the file."""
+        return edits.measure(self._folder, self.rounds)
 
     @staticmethod
     def _pair(client: LineClient, number: int) -> None:
@@ -235,14 +191,6 @@ def _time_calls(client: LineClient, tool: str, count: int) -> list[float]:
     return took
 
 
-def _ratios(measured: dict[str, list[float]]) -> tuple[float, ...]:
-    return tuple(ours / bare for ours, bare in zip(measured["ours"], measured["bare"], strict=True))
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
 def circumstances(rounds: int) -> dict[str, str]:
     """Return when, of what and on what machine the figures are."""
     versions = {
@@ -278,22 +226,6 @@ def _commit() -> str:
     return told.stdout.strip()
 
 
-HEADER = ["what", "unit", "min", "median", "max", "bar", ""]
-
-
-def table(figures: Iterable[Figure]) -> str:
-    rows = [HEADER, *(figure.cells() for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if 2 <= at <= 4 else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join(lines)
-
-
 def document(facts: dict[str, str], figures: Iterable[Figure]) -> str:
     rows = "\n".join("| " + " | ".join(figure.cells()) + " |" for figure in figures)
     told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
@@ -319,6 +251,9 @@ neighbours, so that a machine which gets slower or faster meanwhile changes both
 - p50: the median of {CALLS} calls after {WARM_UP} that are not counted.
 - Pairs: each register_model and delete_model is one change, durable in the file and in the journal when it is answered.
   Three syncs of the disk each; the line below tells how fast this disk does just those, in turns with ours.
+- One change: a project added or deleted in process, journal row, file and folder synced, in turns with the same syncs alone
+  (a row of the same size into a store like ours, a file of the same size put in place). By length: the same on VoiceGateway's example
+  file with projects added until it has that many lines; the bar is twice the short one's time plus {edits.ALLOWANCE_MS} ms.
 - Tokens: o200k, of compact JSON.
 """
 
@@ -329,7 +264,10 @@ def main() -> int:
         "--rounds", type=int, default=9, help="how often each thing is measured (9; at least 3)"
     )
     parser.add_argument(
-        "--only", action="append", choices=["starts", "calls", "changes", "size"], help="measure only this"
+        "--only",
+        action="append",
+        choices=["starts", "calls", "changes", "edits", "size"],
+        help="measure only this",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a bar is missed")
@@ -337,7 +275,7 @@ def main() -> int:
     options = parser.parse_args()
     rounds = max(3, options.rounds)
     facts, figures = circumstances(rounds), []
-    for part in ("size", "starts", "calls", "changes"):
+    for part in ("size", "starts", "calls", "changes", "edits"):
         if options.only and part not in options.only:
             continue
         with ExitStack() as stack:

@@ -18,6 +18,7 @@ def mounts(monkeypatch, tmp_path):
     found = tmp_path / "mountinfo"
     found.write_text("36 35 98:0 / / rw - ext4 /dev/root rw\n")
     monkeypatch.setattr(disk_module, "MOUNTS", found)
+    monkeypatch.setattr(disk_module, "MOUNTS_S", 0.0)
     return found
 
 

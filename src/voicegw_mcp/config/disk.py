@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,7 @@ READ_ONLY_ERRORS: Final = frozenset(
 """Errors of a place that takes no files: rights, a read-only mount, a file where a folder should be, a mount point."""
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
+MOUNTS_S: Final = 1.0
 
 Stamp = tuple[int, int, int] | None
 """Modification time (ns), size and inode of a file; None when there is none."""
@@ -58,6 +60,7 @@ class DiskFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._mount: tuple[float, Path, bool] | None = None
 
     def __repr__(self) -> str:
         return f"DiskFile({str(self.path)!r})"
@@ -129,9 +132,19 @@ class DiskFile:
             return f"{folder} is no folder"
         if not os.access(folder, os.W_OK | os.X_OK):
             return "its folder is read-only"
-        if _is_mount_point(target):
+        if self._is_mount_point(target):
             return "it is mounted by itself, and a mounted file cannot be replaced in one step"
         return ""
+
+    def _is_mount_point(self, target: Path) -> bool:
+        """Say whether the file was mounted by itself; asked of the kernel at most once a second.
+
+        Should that change in between, the rename is refused (EBUSY) and the answer is ReadOnly.
+        """
+        now = time.monotonic()
+        if self._mount is None or self._mount[1] != target or now - self._mount[0] > MOUNTS_S:
+            self._mount = (now, target, _is_mount_point(target))
+        return self._mount[2]
 
     @contextlib.contextmanager
     def locked(self, patience_s: float | None = None) -> Generator[Path]:
@@ -251,6 +264,4 @@ def _is_mount_point(target: Path) -> bool:
     except OSError:
         return False
     wanted = re.sub(rb"[ \t\n\\]", lambda match: b"\\%03o" % match[0][0], os.fsencode(target))
-    if wanted not in mounts:  # asked at every change, and nearly always so
-        return False
     return any(fields[4:5] == [wanted] for fields in (line.split(b" ", 5) for line in mounts.splitlines()))

@@ -6,8 +6,8 @@ May import the modules of ``config`` below it.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config import values
 from voicegw_mcp.config.document import (
@@ -68,8 +68,9 @@ class Excerpt:
     """The text of that section right after the edit; another text now means someone else was there."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-able mapping."""
-        return asdict(self)
+        """Return a JSON-able mapping; it shares ``value``."""
+        section = None if self.section is None else self.section.as_dict()
+        return {name: getattr(self, name) for name in _FIELDS} | {"section": section}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Excerpt:
@@ -78,6 +79,9 @@ class Excerpt:
         inner = cls.from_dict(section) if section is not None else None
         fields: dict[str, Any] = {**data, "path": tuple(data["path"]), "section": inner}
         return cls(**fields)
+
+
+_FIELDS: Final = tuple(field.name for field in fields(Excerpt))
 
 
 def apply_steps(old: ParsedFile, edits: Sequence[Edit | Excerpt]) -> list[ParsedFile]:

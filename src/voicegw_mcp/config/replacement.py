@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 0.5
 """How long to wait for a program that has the displaced file open for writing."""
 
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+"""Windows would otherwise change line ends."""
+
+_CHUNK: Final = 1 << 16
+
 _AT_FDCWD: Final = -100
 _NOREPLACE: Final = 1
 _EXCHANGE: Final = 2
@@ -47,9 +52,13 @@ class Unconfirmed(Exception):
 def read_if_present(path: Path) -> bytes | None:
     """Return the bytes of a file, None when there is none. Raises OSError."""
     try:
-        return path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | _BINARY)
     except FileNotFoundError:
         return None
+    try:
+        return _read(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def replace_file(target: Path, temporary: Path, expected: bytes, new: bytes) -> None:
@@ -139,45 +148,60 @@ def _put_back(displaced: Path, target: Path, new: bytes) -> None:
 
 def _displaced(path: Path) -> bytes | None:
     """Return what a file holds that only we can open now; None while someone still has it open for writing."""
-    if sys.platform != "linux":
-        return path.read_bytes()
-    import fcntl  # noqa: PLC0415 - there is none on Windows
-
-    until = time.monotonic() + PATIENCE_S
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | _BINARY)
     try:
-        while True:
-            try:
-                # A read lease is given only while nobody has the file open for writing (fcntl(2), F_SETLEASE). Nobody
-                # can open it under this name; should someone all the same, the notice must not be a deadly SIGIO.
-                fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-                break
-            except OSError as error:
-                if error.errno != errno.EAGAIN:  # not ours, or a file system without leases
-                    break
-            if time.monotonic() > until:
-                return None
-            time.sleep(0.005)
-        with os.fdopen(os.dup(descriptor), "rb") as file:
-            return file.read()
+        return _read(descriptor) if _nobody_writes(descriptor) else None
     finally:
         os.close(descriptor)
 
 
+def _nobody_writes(descriptor: int) -> bool:
+    """Wait until no program has the file open for writing; False when one has it for longer than ``PATIENCE_S``."""
+    if sys.platform != "linux":
+        return True
+    import fcntl  # noqa: PLC0415 - there is none on Windows
+
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            # A read lease is given only while nobody has the file open for writing (fcntl(2), F_SETLEASE). Nobody
+            # can open it under this name; should someone all the same, the notice must not be a deadly SIGIO.
+            fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:  # not ours, or a file system without leases
+                return True
+        else:
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.005)
+
+
 def _write_like(target: Path, temporary: Path, new: bytes) -> None:
     """Write ``new`` durably into ``temporary`` with the mode and owner of ``target``."""
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+    try:
         with contextlib.suppress(FileNotFoundError):
-            known = target.stat()
+            known = os.stat(target)  # noqa: PTH116 - as everything here, without objects in between
             if sys.platform != "win32":
                 with contextlib.suppress(PermissionError):  # only root may give a file away
-                    os.fchown(file.fileno(), known.st_uid, known.st_gid)
-                os.fchmod(file.fileno(), stat.S_IMODE(known.st_mode))
-        file.write(new)
-        file.flush()
-        os.fsync(file.fileno())
+                    os.fchown(descriptor, known.st_uid, known.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(known.st_mode))
+        rest = memoryview(new)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> bytes:
+    """Return all bytes of an open file."""
+    parts: list[bytes] = []
+    while part := os.read(descriptor, _CHUNK):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _sync_folder(folder: Path) -> None:

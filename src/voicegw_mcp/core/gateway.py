@@ -27,7 +27,7 @@ from voicegw_mcp.config.secrets import Secrets
 from voicegw_mcp.config.values import is_map
 from voicegw_mcp.core.catalog import Catalog
 from voicegw_mcp.core.pricing import PriceBook, PriceOverride
-from voicegw_mcp.core.recovery import describe_drift, recover
+from voicegw_mcp.core.recovery import Drift, describe_drift, recover
 from voicegw_mcp.errors import StoreUnavailable, quote
 from voicegw_mcp.store.rollups import recorded_requests
 from voicegw_mcp.store.sqlite import Stamp, Store, choose_path
@@ -66,7 +66,7 @@ class StoreHandle:
         self._store: Store | None = None
         self._asked: Path | None = None
         self._counted: tuple[Stamp | None, int] = (None, 0)
-        self._drift: tuple[object, str] | None = None
+        self._drift: Drift | None = None
         self._attempt = 0
         self._failure: StoreUnavailable | None = None
 
@@ -82,12 +82,12 @@ class StoreHandle:
         return self._counted[1], stamp.size_bytes()
 
     async def drift(self, files: ConfigFile) -> str:
-        """Return how the file differs from the journal of the open store; works it out again only when one changed."""
+        """Return how the file differs from the journal of the open store; looks again only when one of them changed."""
         store = await self.get()
         key = (store.stamp(), stamp_of(files.path))
-        if self._drift is None or self._drift[0] != key:
-            self._drift = (key, await describe_drift(store, files.base))
-        return self._drift[1]
+        if self._drift is None or self._drift.key != key:
+            self._drift = await describe_drift(store, files.base, key, self._drift)
+        return self._drift.text
 
     async def get(self) -> Store:
         """Return the open store.

@@ -6,6 +6,7 @@ May import ``config``, ``store``, ``errors`` and ``core.drafts``.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -69,25 +70,42 @@ def settle(connection: Connection, disk: DiskFile, target: Path) -> None:
         (journal.mark_applied if applied else journal.mark_failed)(connection, change.id)
 
 
-async def describe_drift(reads: Reads, disk: DiskFile) -> str:
-    """Return how the file differs from what the journal knows; "" when it is as the last change left it."""
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How a file differs from what the journal knows: ``text`` is "" when it is as the last change left it.
+
+    ``key`` tells the state of both it was worked out at, ``facts`` what it was worked out from.
+    """
+
+    key: object
+    facts: tuple[str, str]
+    text: str
+
+
+async def describe_drift(reads: Reads, disk: DiskFile, key: object, before: Drift | None) -> Drift:
+    """Return how the file differs from the journal; ``before`` is the answer of the last look."""
     try:
         version, target = version_of(disk.read() or b""), str(disk.target())
     except GatewayError:
-        return ""
+        return Drift(key, ("", ""), "")
     last = await journal.last_applied(reads, target)
     if last is None or last.version_after == version:
-        return ""
+        return Drift(key, ("", version), "")
+    facts = (last.id, version)
+    if before is not None and before.facts == facts:
+        return replace(before, key=key)
     known = await journal.last_applied(reads, target, version=version)
     name = disk.path.name
-    if known is not None:
+    if known is None:
+        text = (
+            f"{name} was edited since change {last.id}, the last one in the journal "
+            "(or the store was restored from an older backup)."
+        )
+    else:
         count = await journal.count_applied(reads, target, after=known.id)
-        return (
+        text = (
             f"{name} is as change {known.id} left it: it was restored or put back by hand. "
             f"{count} later change{'s' if count != 1 else ''} of the journal {'are' if count != 1 else 'is'} not in it; "
             "`voicegw changes` lists them."
         )
-    return (
-        f"{name} was edited since change {last.id}, the last one in the journal "
-        "(or the store was restored from an older backup)."
-    )
+    return Drift(key, facts, text)

@@ -96,6 +96,7 @@ class Store:
         self._reading = asyncio.Lock()
         self._patient = False
         self._writer: sqlite3.Connection | None = None
+        self._pragmas: dict[str, str] = {}
         self._writer_thread: ThreadPoolExecutor | None = None
         self._closed = False
         self._locked: tuple[float, StoreUnavailable] | None = None
@@ -241,9 +242,10 @@ class Store:
         with translated(self.path):
             if self._writer is None:
                 self._writer = connect(self.path, timeout_s=self._busy_timeout_ms / 1000)
+                self._pragmas.clear()
             connection = self._writer
-            connection.execute(f"PRAGMA busy_timeout = {self._patience_ms()}")
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._set(connection, "busy_timeout", str(self._patience_ms()))
+            self._set(connection, "synchronous", "FULL" if durable else "NORMAL")
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 result = transaction(connection)
@@ -254,6 +256,11 @@ class Store:
                     connection.execute("ROLLBACK")
                 raise
             return result
+
+    def _set(self, connection: Connection, pragma: str, value: str) -> None:
+        if self._pragmas.get(pragma) != value:
+            connection.execute(f"PRAGMA {pragma} = {value}")
+            self._pragmas[pragma] = value
 
     def _patience_ms(self) -> int:
         left = int((self._deadline - time.monotonic()) * 1000)

@@ -351,6 +351,7 @@ def test_a_file_mounted_by_itself_is_an_obstacle(disk, monkeypatch, tmp_path):
         f"36 35 98:0 / / rw - ext4 /dev/root rw\n37 36 98:0 /x {escaped} rw - ext4 /dev/root rw\n"
     )
     monkeypatch.setattr(disk_module, "MOUNTS", mounts)
+    monkeypatch.setattr(disk_module, "MOUNTS_S", 0.0)
     assert "mounted by itself" in disk.obstacle()
     monkeypatch.setattr(disk_module, "MOUNTS", tmp_path / "absent")
     assert disk.obstacle() == ""

@@ -252,7 +252,11 @@ async def test_a_file_that_is_broken_otherwise_does_not_keep_the_store_from_open
 async def drift(tmp_path, file):
     """Says how the file differs from what the journal knows."""
     store = await Store.open(tmp_path / "voicegw.db")
-    yield lambda: recovery.describe_drift(store, DiskFile(file))
+
+    async def text():
+        return (await recovery.describe_drift(store, DiskFile(file), None, None)).text
+
+    yield text
     await store.close()
 
 

@@ -141,6 +141,7 @@ def mounted(monkeypatch, tmp_path, path):
     """Makes the file one that was mounted by itself, or an ordinary one again."""
     mounts = tmp_path / "mountinfo"
     monkeypatch.setattr(disk, "MOUNTS", mounts)
+    monkeypatch.setattr(disk, "MOUNTS_S", 0.0)
 
     def set_to(state):
         mounts.write_text(f"37 36 98:0 /x {path} rw - ext4 /dev/root rw\n" if state else "")

@@ -1,3 +1,2 @@
--- Which change left the file at a version, and which one took another back.
-CREATE INDEX changes_by_version ON changes (version_after);
+-- Which change took another one back. Few rows have it, and each index costs every change a page to be synced.
 CREATE INDEX changes_undoing ON changes (undoes) WHERE undoes IS NOT NULL;

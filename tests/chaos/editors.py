@@ -108,7 +108,7 @@ def _prepare(pair: Pair, folder: Path) -> Prepared:
     outcome = Trace(house.folder, JustWatch()).run(scene.change(house, template))
     assert outcome.answer, outcome
     assert outcome.answer["answered"] == "ok", outcome.answer
-    template.new, template.calls = house.content(), outcome.calls
+    template.new, template.calls, template.edited = house.content(), outcome.calls, True
     human: dict[bool, bytes] = {}
     merged: dict[bool, bytes | None] = {}
     for same, edit in ((False, pair.other), (True, pair.same)):
@@ -136,7 +136,7 @@ def _planned(number: int, seed: int, prepared: list[Prepared]) -> Plan:
     if "twice" not in style and "killed" not in style:
         return Plan(number, pair, same, style, int(share * calls), chance.randint(1, calls))
     # These aim at the replacement itself: begin shortly before it, and come back while the writer looks what it met.
-    replaced = next(call.number for call in prepared[pair].template.calls if call.name.startswith("rename"))
+    replaced = next(call.number for call in prepared[pair].template.calls if call.name == "renameat2")
     first = replaced - 30 if style != "killed, then saved" else replaced - 5
     return Plan(number, pair, same, style, first + int(share * 32), chance.randint(1, 50))
 
@@ -152,7 +152,7 @@ def _round(plan: Plan, prepared: Prepared, folder: Path) -> dict[str, Any]:
         editor.replaced = house.content() in {template.new, merged}
         editor.save(human, in_place=plan.number % 2 == 0)
     found = recovery.recover(house, template)
-    texts = {"human": human, "merged": merged, "new": template.new}
+    texts = {"human": human, "human first": human, "merged": merged, "new": template.new}
     if editor.twice:
         texts |= {"human": human + ONCE_MORE, "merged": (merged or b"") + ONCE_MORE}
     state = _check(editor, plan, found, outcome, texts, template)
@@ -166,6 +166,7 @@ def _round(plan: Plan, prepared: Prepared, folder: Path) -> dict[str, Any]:
         "state": state,
         "replaced": editor.replaced,
         "amid": editor.amid,
+        "kept": len(found.kept),
         "seconds": found.seconds,
         "wrong": found.wrong,
     }
@@ -183,6 +184,11 @@ def _check(
     if outcome.overdue or (answer is None and not editor.killed):
         found.add("not recovered", f"the change was never answered: {outcome.told} {outcome.overdue}")
         return ""
+    for kept in found.kept:
+        if kept != texts["human first"]:
+            found.add(
+                "edit lost", f"what was kept beside the file is not what the editor saved first: {kept!r}"
+            )
     if not editor.done:
         found.add("not recovered", "the editor never came to save: the harness is wrong")
     state = next((name for name in ("human", "merged") if found.content == texts[name]), "")
@@ -241,6 +247,7 @@ def _report(results: list[dict[str, Any]], seed: int) -> Section:
             "saved again, or killed, while the writer had the edit taken out",
             sum(result["amid"] for result in made),
         ),
+        ("his first save kept beside the file", sum(result["kept"] for result in made)),
         ("edit and change both in the file, answered as success", ends["merged", True, False]),
         ("saved after the change, on top of it", ends["human", True, True]),
         ("edit in the file, change refused", refused.total() - refused["none"]),

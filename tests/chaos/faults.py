@@ -155,7 +155,7 @@ class _AtRename(JustWatch):
     """Leaves a pending row behind: kills a change where it would put its file into place."""
 
     def enter(self, call: Call) -> int | Fail:
-        return Act.KILL_BEFORE if call.name.startswith("rename") else Act.GO
+        return Act.KILL_BEFORE if call.name == "renameat2" else Act.GO
 
 
 def planned(number: int, seed: int, templates: list[scene.Template]) -> Plan:

@@ -26,7 +26,10 @@ def out_of_order(calls: Sequence[Call], answered: int, target: str) -> list[str]
     if not into_place:
         return ["no call puts the new file into place"]
     replaced = into_place[0]
-    source = next(path for path in calls[replaced].paths if path != target)
+    source = {path for path in calls[replaced].paths if path != target}
+    for call in reversed(calls[:replaced]):  # the new file has another name until it is whole
+        if call.name in _RENAMES and source & set(call.paths):
+            source |= set(call.paths)
     wanted = {
         "the journal's row is synced before the file is replaced": any(
             call.name in _SYNCS and call.paths[0].endswith((".db-wal", ".db")) for call in calls[:replaced]
@@ -42,5 +45,8 @@ def out_of_order(calls: Sequence[Call], answered: int, target: str) -> list[str]
     return [f"this does not hold: {rule}" for rule, holds in wanted.items() if not holds]
 
 
-def _last(calls: Sequence[Call], names: set[str], path: str) -> int:
-    return max((call.number for call in calls if call.name in names and call.paths == (path,)), default=-1)
+def _last(calls: Sequence[Call], names: set[str], paths: set[str]) -> int:
+    return max(
+        (call.number for call in calls if call.name in names and call.paths and call.paths[0] in paths),
+        default=-1,
+    )

@@ -20,6 +20,9 @@ LEFT_BEHIND = re.compile(r"voicegw\.yaml|voicegw\.db(-wal|-shm)?|\.voicegw(\.ove
 LEFT_BEHIND_LINK = re.compile(r"config\.yaml|\.config\.yaml\.lock")
 """All the names there may be in the gateway's folder, and in the one behind the link."""
 
+SAVED = re.compile(r"(voicegw|config)\.yaml\.saved-[0-9a-z]{20}")
+"""Besides, where an editor was at work: his first save, when his second one met the new file in its place."""
+
 FORBIDDEN = re.compile(
     r"Traceback|sqlite3\.|\bSELECT \w|\bINSERT INTO\b|\bUPDATE \w+ SET\b|\bBEGIN IMMEDIATE\b|\bPRAGMA\b"
 )
@@ -44,6 +47,7 @@ class Recovery:
     journal: list[ChangeRecord] = field(default_factory=list)
     seconds: float = 0.0
     wrong: list[tuple[str, str]] = field(default_factory=list)
+    kept: list[bytes] = field(default_factory=list)
 
     def add(self, kind: str, sentence: str) -> None:
         assert kind in KINDS
@@ -90,7 +94,9 @@ def _look_around(house: House, template: Template, found: Recovery) -> None:
             found.add("torn", "the symlink was replaced by a file")
     for folder, names in folders:
         for path in sorted(folder.iterdir()) if folder.exists() else ():
-            if not names.fullmatch(path.name):
+            if SAVED.fullmatch(path.name) and template.edited:
+                found.kept.append(path.read_bytes())
+            elif not names.fullmatch(path.name):
                 found.add("left behind", f"{path.name} is left behind")
     if found.content is not None:
         mode = stat.S_IMODE(house.config.stat().st_mode)

@@ -167,6 +167,8 @@ class Template:
     new: bytes | None = None
     calls: list[Any] = field(default_factory=list)
     out_of_order: list[str] = field(default_factory=list)
+    edited: bool = False
+    """Whether an editor saves meanwhile: what he saved may then be kept beside the file."""
 
     def copy(self, folder: Path) -> House:
         shutil.copytree(self.folder, folder, symlinks=True)

@@ -171,6 +171,37 @@ async def test_a_broken_overlay_is_named_with_its_line_and_the_last_good_version
         await agent.ok("create_project", project_id="y", name="Y")
 
 
+async def test_an_entry_under_which_another_one_would_come_to_light_is_not_deleted(house, mounts):
+    async with house.agent() as agent:
+        await agent.ok("create_project", **ADD)
+        house.write(FILE.replace("projects:\n", "projects:\n  new:\n    name: From the base\n"))
+        mounts.write_text("")
+        error = await agent.refused("delete_project", project_id="new", confirm=True)
+    assert (error["code"], error["details"]["field"]) == ("CONFLICT", "projects.new")
+    assert str(overlay_of(house)) in error["hint"]
+
+
+async def test_an_overlay_that_was_edited_restored_or_deleted_is_told_by_get_health(house):
+    async with house.agent() as agent:
+        first = await agent.ok("create_project", **ADD)
+        kept = overlay_of(house).read_bytes()
+        await agent.ok("create_project", project_id="later", name="Later")
+        assert "journal" not in (await agent.ok("get_health"))["config"]
+        overlay_of(house).write_bytes(kept)
+        told = (await agent.ok("get_health"))["config"]["journal"]
+        assert told.startswith(f"voicegw.overlay.yaml is as change {first['change_id']} left it")
+        overlay_of(house).unlink()
+        told = (await agent.ok("get_health"))["config"]["journal"]
+        assert told.startswith(f"voicegw.overlay.yaml is as it was before change {first['change_id']}")
+
+
+async def test_an_overlay_that_is_the_file_itself_is_none(house, mounts):
+    mounts.write_text("")
+    house.environment["VOICEGW_OVERLAY"] = str(house.file)
+    async with house.agent() as agent:
+        assert (await agent.ok("create_project", **ADD))["file"] == str(house.file)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write into any folder")
 async def test_a_read_only_folder_makes_changes_go_to_the_overlay(tmp_path):
     house = House(tmp_path / "gateway")

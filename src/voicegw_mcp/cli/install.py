@@ -277,6 +277,7 @@ def _read(file: Path) -> bytes:
 def _replace(file: Path, old: bytes, new: bytes) -> None:
     """Write the file whole or not at all, with the mode it had, and where a link leads to."""
     from voicegw_mcp.config.replacement import (  # noqa: PLC0415 - needed only for --write
+        Names,
         Superseded,
         Unconfirmed,
         replace_file,
@@ -285,7 +286,7 @@ def _replace(file: Path, old: bytes, new: bytes) -> None:
     target = Path(os.path.realpath(file))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, target.with_name(f".{target.name}.{os.getpid()}.tmp"), old, new)
+        replace_file(Names.of(target, str(os.getpid())), old, new)
     except Superseded:
         raise Conflict(
             f"{file} was saved by another program meanwhile, and is as that one left it.",

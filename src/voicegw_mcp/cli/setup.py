@@ -124,11 +124,12 @@ def _examined(gateway: "Gateway") -> dict[str, Any]:
 
 async def _notes(gateway: "Gateway") -> list[str]:
     """Return what is worth knowing beside the file's own text: where changes go, and what the journal says."""
-    from voicegw_mcp.core.health import explain_obstacle  # noqa: PLC0415 - loaded when the command runs
+    from voicegw_mcp.core.health import explain_obstacle, explain_save  # noqa: PLC0415 - loaded when the command runs
 
     files = gateway.config_file
     obstacle = files.obstacle()
     notes = [explain_obstacle(files, obstacle)] if obstacle else []
+    notes += [explain_save(path) for path in files.saves()]
     try:
         if gateway.store_handle.wanted_path().exists():  # to check a file makes no store
             notes.append(await gateway.store_handle.drift(files))

@@ -10,9 +10,9 @@ import errno
 import hashlib
 import os
 import re
-import stat
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +21,7 @@ from voicegw_mcp.config.parse import Problem
 from voicegw_mcp.errors import ConfigInvalid, Conflict, GatewayError, ReadOnly, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 LOCK_TIMEOUT_S: Final = 5.0
 LOCK_POLL_S: Final = 0.01
@@ -37,8 +37,13 @@ READ_ONLY_ERRORS: Final = frozenset(
 MOUNTS: Final = Path("/proc/self/mountinfo")
 MOUNTS_S: Final = 1.0
 
-Stamp = tuple[int, int, int] | None
-"""Modification time (ns), size and inode of a file; None when there is none."""
+LOCK_ERRORS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
+"""Errors of a lock file that is there and cannot be opened: another user's, a folder, a symlink."""
+
+Stamp = tuple[int, int, int, int] | None
+"""When a file or its metadata changed last (ns), its modification time (ns), size and inode; None when there is none.
+
+The first one cannot be set back, as `touch -d` and some editors do with the second."""
 
 
 def version_of(raw: bytes) -> str:
@@ -52,7 +57,27 @@ def stamp_of(path: Path) -> Stamp:
         found = path.stat()
     except OSError:
         return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
+    return (max(found.st_mtime_ns, found.st_ctime_ns), found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a caller waits for locks, for all of them together.
+
+    ``until`` is a ``time.monotonic()`` value; ``given_up`` tells that nobody waits for the answer any more.
+    """
+
+    until: float
+    given_up: Callable[[], bool] = bool
+
+    @classmethod
+    def of(cls, seconds: float, given_up: Callable[[], bool] = bool) -> Patience:
+        """Return the patience of a caller who asks now."""
+        return cls(time.monotonic() + seconds, given_up)
+
+    def left_s(self) -> float:
+        """Return the seconds that are left, 0 at least: then one try is made."""
+        return max(0.0, self.until - time.monotonic())
 
 
 class DiskFile:
@@ -89,17 +114,11 @@ class DiskFile:
             ConfigInvalid: it exists and cannot be read.
         """
         try:
-            with self.path.open("rb") as file:
-                known = os.fstat(file.fileno())
-                small = stat.S_ISREG(known.st_mode) and known.st_size <= parse.MAX_BYTES
-                # Asked for a limit, Python makes room for all of it first: 4 MiB for every look at a small file.
-                return file.read() if small else file.read(parse.MAX_BYTES + 1)
-        except FileNotFoundError:
-            return None
+            return replacement.read_if_present(self.path, parse.MAX_BYTES + 1)
         except OSError as error:
             hint = (
                 f"Put a file there, or name another one: {self.path}"
-                if error.errno == errno.EISDIR
+                if error.errno in (errno.EISDIR, errno.EINVAL)
                 else f"Check its permissions: {self.path}"
             )
             raise self.invalid(f"the file cannot be read ({error.strerror})", hint) from error
@@ -107,6 +126,17 @@ class DiskFile:
     def invalid(self, message: str, hint: str) -> ConfigInvalid:
         """Return the error of a file that is broken as a whole."""
         return parse.invalid([Problem("", 1, 1, message, hint)], file=self.path)
+
+    def saves(self) -> list[str]:
+        """Return the paths of the files beside it that keep somebody's save (see ``replacement.Names.saved``)."""
+        try:
+            target = self._target()
+            with os.scandir(target.parent) as found:
+                return sorted(
+                    entry.path for entry in found if entry.name.startswith(target.name + replacement.SAVED)
+                )
+        except OSError:
+            return []
 
     def obstacle(self) -> str:
         """Return why the file cannot be replaced, "" when nothing stands in the way.
@@ -147,28 +177,26 @@ class DiskFile:
         return self._mount[2]
 
     @contextlib.contextmanager
-    def locked(self, patience_s: float | None = None) -> Generator[Path]:
+    def locked(self, patience: Patience | None = None) -> Generator[Path]:
         """Hold the lock that every writer of this file takes (an editor takes none); gives the file behind any symlink.
 
         The kernel frees the lock of a process that dies.
 
         Raises:
-            Conflict: another process holds it for longer than ``patience_s`` (``LOCK_TIMEOUT_S``).
-            ReadOnly: the folder takes no files.
+            Conflict: another process holds it for longer than ``patience`` (``LOCK_TIMEOUT_S`` from now).
+            ReadOnly: the folder takes no files, or the lock is somebody else's.
         """
         import filelock  # noqa: PLC0415 - 60 ms to import, needed only for a change
 
+        patience = patience or Patience.of(LOCK_TIMEOUT_S)
+        target = self.target()
+        place = target.with_name(f".{target.name}.lock")
         try:
-            target = self.target()
             if not target.parent.exists():
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = filelock.FileLock(
-                target.with_name(f".{target.name}.lock"),
-                timeout=LOCK_TIMEOUT_S if patience_s is None else patience_s,
-                poll_interval=LOCK_POLL_S,
-                thread_local=False,
-            )
-            lock.acquire()
+            lock = filelock.FileLock(place, poll_interval=LOCK_POLL_S, thread_local=False)
+            lock.acquire(timeout=patience.left_s(), cancel_check=patience.given_up)
+            _share_lock(place, target)
         except filelock.Timeout as error:
             raise Conflict(
                 f"{self.path.name} is being changed by another process.",
@@ -176,6 +204,12 @@ class DiskFile:
                 details={"file": str(self.path), "retry_after_ms": RETRY_AFTER_MS},
             ) from error
         except OSError as error:
+            if error.errno in LOCK_ERRORS and os.path.lexists(place):
+                raise ReadOnly(
+                    f"{self.path.name} cannot be changed: its lock {place} cannot be taken ({error.strerror}).",
+                    hint="Another user made it. Delete it while no voicegw runs, or give it to this user.",
+                    details={"file": str(self.path), "lock": str(place)},
+                ) from error
             raise self._not_writable(error) from error
         try:
             yield target
@@ -204,16 +238,16 @@ class DiskFile:
             ReadOnly: the file or its folder takes no changes.
             StoreUnavailable: the disk is full or failed.
         """
-        temporary = _temporary(target, change_id)
+        names = replacement.Names.of(target, change_id)
         try:
             if self.target() != target:  # a symlink that leads elsewhere now
                 raise replacement.Superseded
             if target.exists() and not os.access(target, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            replacement.replace_file(target, temporary, expected, new)
+            replacement.replace_file(names, expected, new)
         except OSError as error:
             raise self._not_writable(error) from error
-        return not os.path.lexists(temporary)  # unlike Path.exists it never raises
+        return not os.path.lexists(names.swap)  # unlike Path.exists it never raises
 
     def recover(self, target: Path, change_id: str, before: str, after: str) -> None:
         """Clean up what a crash left of ``replace``, given the versions before and after it.
@@ -223,8 +257,7 @@ class DiskFile:
         """
         try:
             replacement.recover(
-                target,
-                _temporary(target, change_id),
+                replacement.Names.of(target, change_id),
                 lambda raw: version_of(raw) == before,
                 lambda raw: version_of(raw) == after,
             )
@@ -248,8 +281,13 @@ class DiskFile:
         )
 
 
-def _temporary(target: Path, change_id: str) -> Path:
-    return target.with_name(f".{target.name}.{change_id}.tmp")
+def _share_lock(place: Path, target: Path) -> None:
+    """Give a lock that root made to the file's owner, who could not take it otherwise."""
+    if sys.platform != "win32" and os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            owner, made = target.stat(), place.stat()
+            if (owner.st_uid, owner.st_gid) != (made.st_uid, made.st_gid):
+                os.chown(place, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _is_mount_point(target: Path) -> bool:

@@ -40,7 +40,8 @@ class Configuration:
     """What one version of the file, and of its overlay, says.
 
     ``version`` is the short SHA-256 of the file's bytes, with an overlay of both. ``parsed`` is the file alone,
-    ``source`` what was read: it gives data and places of both. ``notes`` are things kept but ignored.
+    ``source`` what was read: it gives data and places of both. ``secrets`` is the stamp of the file that references were
+    expanded with, ``notes`` are things kept but ignored.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Configuration:
     overlay: ParsedFile | None
     source: ParsedFile | Layered
     settings: Settings
+    secrets: Stamp
     notes: tuple[Problem, ...] = ()
 
     @property
@@ -106,15 +108,16 @@ class ConfigFile:
         self._choose_overlay = choose_overlay
         self._named = False
         self._obstacle: tuple[float, str] | None = None
+        self._saves: list[str] = []
         self._good: Configuration | None = None
         self._stamps_read: tuple[Stamp, ...] | None = None
         self._content: _Content | None = None
         self._loading = threading.Lock()
 
-    def load(self) -> Configuration:
+    def load(self, *, anew: bool = False) -> Configuration:
         """Return the newest good configuration; ``error`` then says whether a file on disk is broken.
 
-        Costs one ``stat`` per file when nothing changed.
+        Costs one ``stat`` per file when nothing changed; ``anew`` reads the bytes whatever that says.
 
         Raises:
             ConfigInvalid: a file is broken and no good version was ever read.
@@ -123,7 +126,7 @@ class ConfigFile:
         with self._loading:
             stamps, settled = self._stamps()
             # A broken file is looked at again: a reference in it may have come to stand for something meanwhile.
-            if not (settled and stamps == self._stamps_read and self.error is None):
+            if anew or not (settled and stamps == self._stamps_read and self.error is None):
                 self._reload(stamps[1])
                 # The first look finds out where the overlay is; before, its stamp was not asked for.
                 self._stamps_read = stamps if len(stamps) == 2 + (self.overlay is not None) else None
@@ -137,7 +140,7 @@ class ConfigFile:
         Raises:
             ConfigInvalid: a file on disk is broken, even when an older good version is known.
         """
-        configuration = self.load()
+        configuration = self.load(anew=True)
         if self.error is not None:
             raise self.error
         return configuration
@@ -153,14 +156,20 @@ class ConfigFile:
         return good.overlay is not None
 
     def obstacle(self) -> str:
-        """Return why the file takes no changes, "" when it does; looked at anew at most once a second. Never raises."""
+        """Return why the file takes no changes, "" when it does; looked at anew at most once a second."""
         now = time.monotonic()
         if self._obstacle is None or now - self._obstacle[0] > OBSTACLE_S:
             try:
                 self._obstacle = (now, self.base.obstacle())
             except GatewayError as error:
                 self._obstacle = (now, error.message.rstrip("."))
+            self._saves = [name for disk in self.disks() for name in disk.saves()]
         return self._obstacle[1]
+
+    def saves(self) -> list[str]:
+        """Return the files that keep what somebody saved and somebody else replaced; as old as ``obstacle``."""
+        self.obstacle()
+        return self._saves
 
     def disks(self) -> list[DiskFile]:
         """Return the file and, once it is known, its overlay: the order in which they are locked."""
@@ -190,6 +199,7 @@ class ConfigFile:
             source = Layered(parsed, overlay, self.overlay.path)
             shadowed = source.shadowed()
         problems: list[Problem] = []
+        secrets = stamp_of(self._secrets.path)
 
         def missing(path: tuple[str | int, ...], found: Lookup) -> None:
             mark = source.mark(path)
@@ -209,7 +219,9 @@ class ConfigFile:
         if problems or settings is None:
             raise parse.invalid(problems, file=self.path)
         version = version_of(parsed.text.encode() + (b"\0" + overlay.text.encode() if overlay else b""))
-        return Configuration(self.path, version, parsed, overlay, source, settings, (*notes, *shadowed))
+        return Configuration(
+            self.path, version, parsed, overlay, source, settings, secrets, (*notes, *shadowed)
+        )
 
     def accept(self, configuration: Configuration) -> None:
         """Serve what was just written, without reading it again."""
@@ -219,7 +231,7 @@ class ConfigFile:
             self._content = _Content(
                 configuration.parsed.text.encode(),
                 None if overlay is None else overlay.text.encode(),
-                self._stamps()[0][1],
+                configuration.secrets,
             )
 
     def _reload(self, secrets_stamp: Stamp) -> None:
@@ -245,7 +257,9 @@ class ConfigFile:
         if self._choose_overlay is not None:
             data = self._secrets.expand(parsed.data, lambda _path, _found: None)
             path, self._named = self._choose_overlay(data)
-            if self.overlay is None or self.overlay.path != path:
+            if path == self.path:  # a file cannot lie over itself
+                self.overlay = None
+            elif self.overlay is None or self.overlay.path != path:
                 self.overlay = DiskFile(path)
 
     def _overlay_in(self, raw: bytes | None) -> ParsedFile | None:

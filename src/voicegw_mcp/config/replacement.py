@@ -15,17 +15,24 @@ import signal
 import stat
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+SAVED: Final = ".saved-"
+"""Between the file's name and the change's id, in the name of a file that keeps somebody's save."""
+
 PATIENCE_S: Final = 0.5
 """How long to wait for a program that has the displaced file open for writing."""
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 """Windows would otherwise change line ends."""
+
+_NOT_WAITING: Final[int] = getattr(os, "O_NONBLOCK", 0)
+"""Opening a pipe waits for its other end otherwise. It means nothing for files."""
 
 _CHUNK: Final = 1 << 16
 
@@ -49,25 +56,59 @@ class Unconfirmed(Exception):
     """The new bytes came into place, and then the disk failed: what it came to is to be read off the file."""
 
 
-def read_if_present(path: Path) -> bytes | None:
-    """Return the bytes of a file, None when there is none. Raises OSError."""
+def read_if_present(path: Path, at_most: int | None = None) -> bytes | None:
+    """Return the bytes of a file (the first ``at_most`` of them), None when there is none.
+
+    Raises:
+        OSError: it cannot be read, or is no file: a pipe would keep its reader waiting for ever.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | _BINARY)
+        descriptor = os.open(path, os.O_RDONLY | _BINARY | _NOT_WAITING)
     except FileNotFoundError:
         return None
     try:
-        return _read(descriptor)
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind):
+            number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+            raise OSError(
+                number, os.strerror(number) if stat.S_ISDIR(kind) else "Not a regular file", str(path)
+            )
+        return _read(descriptor, at_most)
     finally:
         os.close(descriptor)
 
 
-def replace_file(target: Path, temporary: Path, expected: bytes, new: bytes) -> None:
-    """Put ``new`` into ``target`` when it holds ``expected`` (nothing: it is empty or absent).
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The files that one replacement of ``target`` makes beside it, named by the change.
+
+    ``draft`` is the new file while it is written; whole, it becomes ``swap``, and after the exchange ``swap`` is what was
+    displaced. ``saved`` keeps what somebody saved and somebody else replaced before it could be put back.
+    """
+
+    target: Path
+    draft: Path
+    swap: Path
+    saved: Path
+
+    @classmethod
+    def of(cls, target: Path, change_id: str) -> Names:
+        """Return the names for one change of ``target``, which is no symlink."""
+        hidden = f".{target.name}.{change_id}"
+        return cls(
+            target,
+            target.with_name(f"{hidden}.draft.tmp"),
+            target.with_name(f"{hidden}.tmp"),
+            target.with_name(f"{target.name}{SAVED}{change_id}"),
+        )
+
+
+def replace_file(names: Names, expected: bytes, new: bytes) -> None:
+    """Put ``new`` into the target when it holds ``expected`` (nothing: it is empty or absent).
 
     Args:
-        target: no symlink.
-        temporary: a name beside it that nobody else uses. It is gone afterwards unless the displaced file could neither
-            be checked nor put back: ``recover`` deals with it.
+        names: the target, and names that nobody else uses. Nothing is left of them unless the displaced file could neither
+            be checked nor put back: ``recover`` deals with that.
         expected: the bytes the change was planned on.
         new: the bytes to write.
 
@@ -77,73 +118,76 @@ def replace_file(target: Path, temporary: Path, expected: bytes, new: bytes) -> 
         OSError: nothing was changed.
     """
     try:
-        _write_like(target, temporary, new)
-        kept = _put(temporary, target, expected)
+        _write_like(names.target, names.draft, new)
+        names.draft.replace(names.swap)
+        kept = _put(names.swap, names.target, expected)
     except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        for own in (names.draft, names.swap):
+            with contextlib.suppress(OSError):
+                own.unlink(missing_ok=True)
         raise
     try:
-        if kept and _displaced(temporary) != expected:
-            _put_back(temporary, target, new)
+        if kept and _displaced(names.swap) != expected:
+            _put_back(names, new)
             raise Superseded
         with contextlib.suppress(OSError):  # what is left of it is found and removed later
-            temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+            names.swap.unlink(missing_ok=True)
+        _sync_folder(names.target.parent)
     except OSError as error:
         raise Unconfirmed(error.strerror) from error
 
 
-def recover(
-    target: Path, temporary: Path, is_old: Callable[[bytes], bool], is_new: Callable[[bytes], bool]
-) -> None:
-    """Finish what a crash left of ``replace_file``: put a file back that an editor saved, remove the temporary one.
+def recover(names: Names, is_old: Callable[[bytes], bool], is_new: Callable[[bytes], bool]) -> None:
+    """Finish what a crash left of ``replace_file``; what an editor saved is put back, or kept when he saved anew since.
 
     Args:
-        target: as it was given to ``replace_file``.
-        temporary: as well.
+        names: as they were given to ``replace_file``.
         is_old: tells the bytes that were expected.
         is_new: tells the bytes that were to be written.
 
     Raises:
         OSError: it cannot be finished now.
     """
-    left = read_if_present(temporary)
+    names.draft.unlink(missing_ok=True)
+    left = read_if_present(names.swap)
     if left is None:
         return
-    # Only with the new bytes in place did the two change places; else the temporary file is our own, maybe half written.
-    if is_new(read_if_present(target) or b"") and not is_old(left) and not is_new(left):
-        os.replace(temporary, target)  # noqa: PTH105 - as atomic as it can be, and shorter
+    if is_old(left) or is_new(left):
+        names.swap.unlink(missing_ok=True)
+    elif is_new(read_if_present(names.target) or b""):
+        names.swap.replace(names.target)
     else:
-        temporary.unlink(missing_ok=True)
+        names.swap.replace(names.saved)
     with contextlib.suppress(OSError):
-        _sync_folder(target.parent)
+        _sync_folder(names.target.parent)
 
 
-def _put(temporary: Path, target: Path, expected: bytes) -> bool:
-    """Move the new file into place; return whether the old one is kept under the temporary name."""
+def _put(swap: Path, target: Path, expected: bytes) -> bool:
+    """Move the new file into place; return whether the old one is kept under the name of ``swap``."""
     found = read_if_present(target)
     if (found or b"") != expected:
         raise Superseded
     try:
-        if _renameat2(temporary, target, _NOREPLACE if found is None else _EXCHANGE):
+        if _renameat2(swap, target, _NOREPLACE if found is None else _EXCHANGE):
             return found is not None
     except (FileExistsError, FileNotFoundError):  # it was absent, or there, a moment ago
         raise Superseded from None
-    temporary.replace(target)
+    swap.replace(target)
     return False
 
 
-def _put_back(displaced: Path, target: Path, new: bytes) -> None:
-    """Put what an editor saved back into place, unless he has saved anew since."""
-    if read_if_present(target) == new:
+def _put_back(names: Names, new: bytes) -> None:
+    """Put what an editor saved back into place; keep it beside the file when somebody saved anew since."""
+    if read_if_present(names.target) == new:
         with contextlib.suppress(FileNotFoundError):  # he deletes it while we look
-            _renameat2(displaced, target, _EXCHANGE)
-        if read_if_present(displaced) != new:
-            # He saved between the two: what came out is newer than what went in.
-            with contextlib.suppress(FileNotFoundError):
-                _renameat2(displaced, target, _EXCHANGE)
-    displaced.unlink(missing_ok=True)
+            _renameat2(names.swap, names.target, _EXCHANGE)
+        if read_if_present(names.swap) == new:
+            names.swap.unlink(missing_ok=True)
+            return
+        # Somebody saved between the two: what came out is newer than what went in.
+        with contextlib.suppress(FileNotFoundError):
+            _renameat2(names.swap, names.target, _EXCHANGE)
+    names.swap.replace(names.saved)
 
 
 def _displaced(path: Path) -> bytes | None:
@@ -185,9 +229,9 @@ def _write_like(target: Path, temporary: Path, new: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             known = os.stat(target)  # noqa: PTH116 - as everything here, without objects in between
             if sys.platform != "win32":
-                with contextlib.suppress(PermissionError):  # only root may give a file away
-                    os.fchown(descriptor, known.st_uid, known.st_gid)
+                _give(descriptor, known.st_uid, known.st_gid)
                 os.fchmod(descriptor, stat.S_IMODE(known.st_mode))
+                _copy_attributes(target, descriptor)
         rest = memoryview(new)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
@@ -196,11 +240,31 @@ def _write_like(target: Path, temporary: Path, new: bytes) -> None:
         os.close(descriptor)
 
 
-def _read(descriptor: int) -> bytes:
-    """Return all bytes of an open file."""
+def _give(descriptor: int, user: int, group: int) -> None:
+    """Make a file his; only root may give one away, but a member of the group may keep that."""
+    try:
+        os.fchown(descriptor, user, group)
+    except PermissionError:
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, -1, group)
+
+
+def _copy_attributes(target: Path, descriptor: int) -> None:
+    """Copy access lists and other extended attributes, as far as this user and the file system let them be copied."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            for name in os.listxattr(target):
+                with contextlib.suppress(OSError):
+                    os.setxattr(descriptor, name, os.getxattr(target, name))
+
+
+def _read(descriptor: int, at_most: int | None = None) -> bytes:
+    """Return all bytes of an open file, or no more than that many."""
     parts: list[bytes] = []
-    while part := os.read(descriptor, _CHUNK):
+    left = at_most
+    while part := os.read(descriptor, _CHUNK if left is None else min(left, _CHUNK)):
         parts.append(part)
+        left = None if left is None else left - len(part)
     return b"".join(parts)
 
 

@@ -7,6 +7,7 @@ May import pydantic, filelock (when writing) and ``errors``.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -14,7 +15,7 @@ import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from pydantic import SecretStr
 
@@ -124,7 +125,7 @@ class Secrets:
         """
         try:
             # By descriptor: this is asked for every provider at every get_health, mostly of a file that is not there.
-            with os.fdopen(os.open(self.path, os.O_RDONLY), "rb") as file:
+            with _open(self.path) as file:
                 mode = os.fstat(file.fileno()).st_mode
                 if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
                     raise ReadOnly(
@@ -219,7 +220,7 @@ class Secrets:
         except RuntimeError:
             return Lookup(None, f"the file {quote(name)} is in a home that does not exist")
         try:
-            with path.open("rb") as file:
+            with _open(path) as file:
                 raw = file.read(MAX_SECRET_BYTES)
         except OSError as error:
             return Lookup(None, f"the file {quote(name)} cannot be read ({error.strerror})", f"ls -l {path}")
@@ -235,6 +236,17 @@ def _is_secret_key(name: str) -> bool:
 def is_reference(value: str) -> bool:
     """Say whether the whole string is one reference."""
     return REFERENCE.fullmatch(value.strip()) is not None
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file to read; what is no regular file is refused: a pipe would keep its reader waiting for ever."""
+    file = os.fdopen(
+        os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
+    )
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return file
 
 
 def _is_entry(line: str) -> bool:

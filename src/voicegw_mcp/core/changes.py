@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from voicegw_mcp.config.disk import RETRY_AFTER_MS, version_of
+from voicegw_mcp.config.disk import LOCK_TIMEOUT_S, RETRY_AFTER_MS, Patience, version_of
 from voicegw_mcp.config.replacement import Superseded, Unconfirmed
 from voicegw_mcp.core.catalog import Catalog
 from voicegw_mcp.core.drafts import Draft, Plan, make_draft, require_untouched
@@ -81,34 +81,45 @@ async def apply_change(
     if dry_run:
         draft = await anyio.to_thread.run_sync(make_draft, gateway.config_file, plan, if_version)
         return _receipt(gateway, draft, None)
+    store = await gateway.store()
+    # Counted from now: changes stand in line for the writer thread, and each would wait its own span otherwise.
+    patience = Patience.of(LOCK_TIMEOUT_S, lambda: store.closed)
     # The store runs it to its end even when the caller goes away: half a change is what recovery is for.
-    return await (await gateway.store()).run(partial(_write, gateway, plan, tool, if_version))
+    return await store.run(partial(_write, gateway, _Order(plan, tool, if_version, patience)))
 
 
-def _write(
-    gateway: Gateway,
-    plan: Callable[[Catalog], Plan],
-    tool: str,
-    if_version: str | None,
-    transact: Transact,
-) -> Receipt:
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What was asked for."""
+
+    plan: Callable[[Catalog], Plan]
+    tool: str
+    if_version: str | None
+    patience: Patience
+
+
+def _write(gateway: Gateway, order: _Order, transact: Transact) -> Receipt:
     files = gateway.config_file
-    with _locked(files) as (targets, obstacle):
-        draft = make_draft(files, plan, if_version, obstacle)
+    with _locked(files, order.patience) as (targets, obstacle):
+        draft = make_draft(files, order.plan, order.if_version, obstacle)
         for _ in range(ATTEMPTS):
             if draft.after == draft.before:
                 return _receipt(gateway, draft, None)
-            if draft.disk.path not in targets:  # it became writable, or read-only, a moment ago
-                break
+            if draft.disk.path not in targets:
+                raise _met_another(f"{draft.disk.path.name} came into use a moment ago.", files)
             try:
-                change = _replace(gateway, draft, tool, targets[draft.disk.path], transact)
+                change = _replace(gateway, draft, order.tool, targets[draft.disk.path], transact)
             except Superseded:
                 require_untouched(draft, files)
-                draft = make_draft(files, plan, if_version, obstacle)
+                draft = make_draft(files, order.plan, order.if_version, obstacle)
             else:
                 return _receipt(gateway, draft, change)
-    raise Conflict(
-        f"{files.path.name} is being edited again and again by another program.",
+    raise _met_another(f"{files.path.name} is being edited again and again by another program.", files)
+
+
+def _met_another(message: str, files: ConfigFile) -> Conflict:
+    return Conflict(
+        message,
         hint=f"Nothing was written. Repeat the call in {RETRY_AFTER_MS} ms.",
         details={"file": str(files.path), "retry_after_ms": RETRY_AFTER_MS},
     )
@@ -161,7 +172,7 @@ def _read_off(
 
 
 @contextlib.contextmanager
-def _locked(files: ConfigFile) -> Generator[tuple[Mapping[Path, Path], str]]:
+def _locked(files: ConfigFile, patience: Patience) -> Generator[tuple[Mapping[Path, Path], str]]:
     """Hold the locks of the files that may take a change; give what each path leads to, and what the base's obstacle is."""
     overlaid = files.is_overlaid()
     obstacle = files.base.obstacle() if files.overlay is not None else ""
@@ -169,7 +180,7 @@ def _locked(files: ConfigFile) -> Generator[tuple[Mapping[Path, Path], str]]:
     if files.overlay is not None and (obstacle or overlaid):
         wanted.append(files.overlay)
     with ExitStack() as locks:
-        yield {disk.path: locks.enter_context(disk.locked()) for disk in wanted}, obstacle
+        yield {disk.path: locks.enter_context(disk.locked(patience)) for disk in wanted}, obstacle
 
 
 def _begin(

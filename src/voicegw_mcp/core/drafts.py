@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from voicegw_mcp.config.document import Edit, entry_text, unified_diff
+from voicegw_mcp.config.document import DELETE, Edit, entry_text, unified_diff
 from voicegw_mcp.config.excerpt import apply_steps, record_steps
 from voicegw_mcp.config.overlay import BASE_KEY, has_entry
 from voicegw_mcp.config.parse import dotted, parse
@@ -181,6 +181,7 @@ def _choose_file(
             hint=f"Change it in {files.base.path} where that comes from (a ConfigMap, an image, its owner).",
             details={"file": str(files.base.path), "field": dotted(in_base[0])},
         )
+    _refuse_shadowed(files.overlay, current, plan)
     if current.overlay is None and obstacle and files.overlay.read() is not None:
         raise ReadOnly(
             f"{files.base.path.name} cannot be changed here ({obstacle}), and {files.overlay.path} is of another file.",
@@ -190,3 +191,15 @@ def _choose_file(
     if in_overlay or obstacle:
         return files.overlay, overlay
     return files.base, current.parsed
+
+
+def _refuse_shadowed(overlay: DiskFile, current: Configuration, plan: Plan) -> None:
+    """Refuse to delete an entry under which another one of the overlay would come to light."""
+    for edit in plan.edits:
+        both = has_entry(current.parsed, edit.path) and has_entry(current.overlay, edit.path)
+        if both and isinstance(edit, Edit) and edit.value is DELETE:
+            raise Conflict(
+                f"{dotted(edit.path)} is in {overlay.path.name} as well and would come into force there.",
+                hint=f"Delete it in {overlay.path} first.",
+                details={"field": dotted(edit.path), "file": str(overlay.path)},
+            )

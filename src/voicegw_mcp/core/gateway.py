@@ -84,9 +84,10 @@ class StoreHandle:
     async def drift(self, files: ConfigFile) -> str:
         """Return how the file differs from the journal of the open store; looks again only when one of them changed."""
         store = await self.get()
-        key = (store.stamp(), stamp_of(files.path))
+        disks = files.disks()
+        key = (store.stamp(), *(stamp_of(disk.path) for disk in disks))
         if self._drift is None or self._drift.key != key:
-            self._drift = await describe_drift(store, files.base, key, self._drift)
+            self._drift = await describe_drift(store, disks, key, self._drift)
         return self._drift.text
 
     async def get(self) -> Store:

@@ -111,6 +111,14 @@ def explain_obstacle(files: ConfigFile, obstacle: str) -> str:
     return f"{files.path.name} takes no changes here: {obstacle}. They go to {place}; entries of {files.path.name} are read-only."
 
 
+def explain_save(path: str) -> str:
+    """Say what a file is that keeps somebody's save."""
+    return (
+        f"{path} keeps what somebody saved while a change was written, and somebody else replaced before it could be "
+        "put back. Compare it with the file, then delete it."
+    )
+
+
 def _load(gateway: Gateway) -> tuple[Catalog | None, ConfigInvalid | None]:
     try:
         return gateway.catalog(), gateway.config_file.error
@@ -154,9 +162,10 @@ def _warnings(
     obstacle = gateway.config_file.obstacle()
     if obstacle:
         found.append(explain_obstacle(gateway.config_file, obstacle))
+    found += [explain_save(path) for path in gateway.config_file.saves()]
     if config_error is not None:
         state = "the last good version stays in force" if catalog else "no configuration is in force"
-        found.append(f"{gateway.config_file.path.name} is broken: {state}; writing tools refuse.")
+        found.append(f"{Path(config_error.details['file']).name} is broken: {state}; writing tools refuse.")
     if config_error is None and not gateway.config_file.exists:
         found.append(
             f"There is no {gateway.config_file.path} yet: `voicegw init` or the first change makes it."

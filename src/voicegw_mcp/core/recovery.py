@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from voicegw_mcp.config.disk import version_of
+from voicegw_mcp.config.disk import Patience, version_of
 from voicegw_mcp.config.parse import decode, parse
 from voicegw_mcp.core.drafts import holds
 from voicegw_mcp.errors import ConfigInvalid, GatewayError
@@ -45,7 +45,7 @@ def _recover(files: ConfigFile, pending: Sequence[str], transact: Transact) -> N
     for disk in files.disks():
         with contextlib.suppress(GatewayError):
             if str(disk.target()) in pending:
-                with disk.locked(PATIENCE_S) as target:
+                with disk.locked(Patience.of(PATIENCE_S)) as target:
                     transact(partial(settle, disk=disk, target=target))
 
 
@@ -72,40 +72,50 @@ def settle(connection: Connection, disk: DiskFile, target: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How a file differs from what the journal knows: ``text`` is "" when it is as the last change left it.
+    """How the files differ from what the journal knows: ``text`` is "" when they are as the last changes left them.
 
-    ``key`` tells the state of both it was worked out at, ``facts`` what it was worked out from.
+    ``key`` tells the state of all of them it was worked out at, ``facts`` what it was worked out from.
     """
 
     key: object
-    facts: tuple[str, str]
+    facts: tuple[tuple[str, str], ...]
     text: str
 
 
-async def describe_drift(reads: Reads, disk: DiskFile, key: object, before: Drift | None) -> Drift:
-    """Return how the file differs from the journal; ``before`` is the answer of the last look."""
-    try:
-        version, target = version_of(disk.read() or b""), str(disk.target())
-    except GatewayError:
-        return Drift(key, ("", ""), "")
-    last = await journal.last_applied(reads, target)
-    if last is None or last.version_after == version:
-        return Drift(key, ("", version), "")
-    facts = (last.id, version)
-    if before is not None and before.facts == facts:
+async def describe_drift(reads: Reads, disks: Sequence[DiskFile], key: object, before: Drift | None) -> Drift:
+    """Return how the files differ from the journal; ``before`` is the answer of the last look."""
+    facts: list[tuple[str, str]] = []
+    drifted: list[tuple[DiskFile, str, str]] = []
+    for disk in disks:
+        try:
+            version, target = version_of(disk.read() or b""), str(disk.target())
+        except GatewayError:
+            continue
+        last = await journal.last_applied(reads, target)
+        if last is not None and last.version_after != version:
+            facts.append((last.id, version))
+            drifted.append((disk, version, last.id))
+    if before is not None and before.facts == tuple(facts):
         return replace(before, key=key)
+    texts = [await _describe(reads, *found) for found in drifted]
+    return Drift(key, tuple(facts), " ".join(texts))
+
+
+async def _describe(reads: Reads, disk: DiskFile, version: str, last: str) -> str:
+    name, target = disk.path.name, str(disk.target())
     known = await journal.last_applied(reads, target, version=version)
-    name = disk.path.name
-    if known is None:
-        text = (
-            f"{name} was edited since change {last.id}, the last one in the journal "
+    before = None if known else await journal.first_applied(reads, target, version=version)
+    if known is None and before is None:
+        return (
+            f"{name} was edited since change {last}, the last one in the journal "
             "(or the store was restored from an older backup)."
         )
-    else:
-        count = await journal.count_applied(reads, target, after=known.id)
-        text = (
-            f"{name} is as change {known.id} left it: it was restored or put back by hand. "
-            f"{count} later change{'s' if count != 1 else ''} of the journal {'are' if count != 1 else 'is'} not in it; "
-            "`voicegw changes` lists them."
-        )
-    return Drift(key, facts, text)
+    count = await journal.count_applied(reads, target, after=known.id if known else "")
+    where = (
+        f"as change {known.id} left it" if known else f"as it was before change {before.id if before else ''}"
+    )
+    return (
+        f"{name} is {where}: it was restored or put back by hand. "
+        f"{count} later change{'s' if count != 1 else ''} of the journal {'are' if count != 1 else 'is'} not in it; "
+        "`voicegw changes` lists them."
+    )

@@ -5,12 +5,13 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import filelock
 import pytest
 
 from voicegw_mcp.config import disk as disk_module, replacement
-from voicegw_mcp.config.disk import DiskFile, version_of
+from voicegw_mcp.config.disk import DiskFile, Patience, version_of
 from voicegw_mcp.config.replacement import Superseded, Unconfirmed
 from voicegw_mcp.errors import ConfigInvalid, Conflict, ReadOnly, StoreUnavailable
 
@@ -208,6 +209,8 @@ def test_the_editor_s_last_save_is_the_one_that_stays(disk, monkeypatch, second)
         put(disk)
     assert disk.path.read_bytes() == b"second\n"
     assert left_behind(disk) == []
+    (kept,) = disk.saves()
+    assert Path(kept).read_bytes() == b"first\n"
 
 
 def test_a_mode_that_cannot_be_given_away_is_no_failure(disk, monkeypatch):
@@ -253,25 +256,38 @@ def test_a_mount_point_cannot_be_replaced_and_is_read_only(disk, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("in_place", "left", "outcome"),
+    ("in_place", "draft", "swap", "outcome"),
     [
-        (OLD, b"half of the n", OLD),
-        (OLD, NEW, OLD),
-        (NEW, OLD, NEW),
-        (NEW, b"an editor's\n", b"an editor's\n"),
-        (b"an editor's\n", b"half of the n", b"an editor's\n"),
-        (NEW, None, NEW),
+        (OLD, b"half of the n", None, OLD),
+        (OLD, None, NEW, OLD),
+        (NEW, None, OLD, NEW),
+        (NEW, None, b"an editor's\n", b"an editor's\n"),
+        (b"an editor's\n", b"half of the n", None, b"an editor's\n"),
+        (NEW, None, None, NEW),
     ],
     ids=["torn", "written", "exchanged", "an editor displaced", "an editor later", "nothing"],
 )
-def test_what_a_crash_leaves_is_cleaned_up(disk, in_place, left, outcome):
+def test_what_a_crash_leaves_is_cleaned_up(disk, in_place, draft, swap, outcome):
     disk.path.write_bytes(in_place)
-    temporary = disk.path.with_name(".voicegw.yaml.c1.tmp")
-    if left is not None:
-        temporary.write_bytes(left)
+    if draft is not None:
+        disk.path.with_name(".voicegw.yaml.c1.draft.tmp").write_bytes(draft)
+    if swap is not None:
+        disk.path.with_name(".voicegw.yaml.c1.tmp").write_bytes(swap)
     disk.recover(disk.target(), "c1", version_of(OLD), version_of(NEW))
     assert disk.path.read_bytes() == outcome
     assert left_behind(disk) == []
+    assert disk.saves() == []
+
+
+def test_a_save_that_was_displaced_and_replaced_by_another_one_is_kept_beside_the_file(disk):
+    disk.path.write_bytes(b"another editor's\n")
+    disk.path.with_name(".voicegw.yaml.c1.tmp").write_bytes(b"an editor's\n")
+    disk.recover(disk.target(), "c1", version_of(OLD), version_of(NEW))
+    assert disk.path.read_bytes() == b"another editor's\n"
+    assert left_behind(disk) == []
+    (kept,) = disk.saves()
+    assert kept == str(disk.path) + ".saved-c1"
+    assert disk.path.with_name("voicegw.yaml.saved-c1").read_bytes() == b"an editor's\n"
 
 
 def test_what_cannot_be_cleaned_up_is_told(disk):
@@ -315,7 +331,7 @@ def test_the_lock_of_a_process_that_died_is_free(disk):
     ) as process:
         assert process.stdout.readline() == b"held\n"
         process.kill()
-    with disk.locked(0.5):
+    with disk.locked(Patience.of(0.5)):
         pass
 
 
@@ -376,6 +392,64 @@ def test_a_symlink_in_a_circle_is_an_obstacle(tmp_path):
     assert "symlink leads in a circle" in disk.obstacle()
     with pytest.raises(StoreUnavailable), disk.locked():
         pass
+
+
+def test_a_pipe_in_place_of_the_file_is_told_instead_of_waited_for(disk):
+    disk.path.unlink()
+    os.mkfifo(disk.path)
+    with pytest.raises(ConfigInvalid, match="Not a regular file"):
+        disk.read()
+    with pytest.raises(StoreUnavailable, match="Not a regular file"):
+        put(disk)
+
+
+def test_a_lock_that_is_something_else_is_named(disk):
+    place = disk.path.with_name(".voicegw.yaml.lock")
+    place.mkdir()
+    with pytest.raises(ReadOnly, match="its lock") as caught, disk.locked():
+        pass
+    assert caught.value.details["lock"] == str(place)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_lock_that_root_makes_belongs_to_the_file_s_owner(disk):
+    os.chown(disk.path, 1234, 2345)
+    with disk.locked():
+        pass
+    made = disk.path.with_name(".voicegw.yaml.lock").stat()
+    assert (made.st_uid, made.st_gid) == (1234, 2345)
+
+
+def test_who_gives_up_waits_no_longer_for_a_lock(disk):
+    with (
+        filelock.FileLock(disk.path.with_name(".voicegw.yaml.lock")),
+        pytest.raises(Conflict),
+        disk.locked(Patience.of(60, lambda: True)),
+    ):
+        pass
+
+
+@linux
+def test_extended_attributes_stay(disk):
+    try:
+        os.setxattr(disk.path, "user.note", b"mine")
+    except OSError:
+        pytest.skip("this file system has no extended attributes")
+    put(disk)
+    assert os.getxattr(disk.path, "user.note") == b"mine"
+
+
+def test_a_group_is_kept_by_who_may_not_give_files_away(disk, monkeypatch):
+    given = []
+
+    def give(_descriptor, user, group):
+        if user != -1:
+            raise PermissionError(errno.EPERM, "not permitted")
+        given.append(group)
+
+    monkeypatch.setattr(os, "fchown", give)
+    put(disk)
+    assert given == [disk.path.stat().st_gid]
 
 
 def test_it_shows_its_path(disk):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from voicegw_mcp.config import parse
+from voicegw_mcp.config import file as file_module, parse
 from voicegw_mcp.config.disk import version_of
 from voicegw_mcp.config.file import ConfigFile, find_config
 from voicegw_mcp.config.secrets import Secrets
@@ -19,11 +19,6 @@ def config(tmp_path):
     path = tmp_path / "voicegw.yaml"
     path.write_text(TEXT)
     return ConfigFile(path, Secrets(tmp_path / "secrets.env", {}))
-
-
-def settle(config):
-    """Make the file old enough for its stat to be trusted."""
-    os.utime(config.path, ns=(10**18, 10**18))
 
 
 def put(config, new, expected=TEXT):
@@ -49,7 +44,7 @@ def test_the_file_is_searched_explicit_first_then_the_variable_then_the_usual_pl
 
 
 def test_an_unchanged_file_is_read_once_and_gives_the_same_object(config, monkeypatch):
-    settle(config)
+    monkeypatch.setattr(file_module, "SETTLED_NS", -1)  # as if the file were old
     first = config.load()
     monkeypatch.setattr(config.base, "read", lambda: pytest.fail("read again"))
     assert config.load() is first
@@ -61,6 +56,38 @@ def test_a_fresh_file_is_read_again_but_interpreted_only_when_its_bytes_differ(c
     first = config.load()
     assert config.load() is first
     config.path.write_text(TEXT.replace("UTC", "CET"))
+    assert config.load().settings.timezone == "CET"
+
+
+def test_an_edit_that_keeps_size_and_modification_time_is_seen(config, monkeypatch):
+    monkeypatch.setattr(file_module, "SETTLED_NS", -1)
+    config.load()
+    known = config.path.stat()
+    config.path.write_text(TEXT.replace("UTC", "CET"))
+    os.utime(config.path, ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert config.load().settings.timezone == "CET"
+
+
+def test_a_change_is_planned_on_the_bytes_whatever_stat_says(config, monkeypatch):
+    monkeypatch.setattr(file_module, "SETTLED_NS", -1)
+    monkeypatch.setattr(file_module, "stamp_of", lambda _path: (1, 1, 1, 1))
+    config.load()
+    config.path.write_text(TEXT.replace("UTC", "CET"))
+    assert config.load().settings.timezone == "UTC"
+    assert config.load_unbroken().settings.timezone == "CET"
+
+
+def test_what_was_written_is_read_again_when_a_secret_changed_since_it_was_planned(
+    tmp_path, config, monkeypatch
+):
+    monkeypatch.setattr(file_module, "SETTLED_NS", -1)
+    secrets = tmp_path / "secrets.env"
+    secrets.write_text("ZONE=UTC\n")
+    secrets.chmod(0o600)
+    config.path.write_text("timezone: ${ZONE}\n")
+    planned = config.interpret(parse.parse("timezone: ${ZONE}\n"))
+    secrets.write_text("ZONE=CET\n")
+    config.accept(planned)
     assert config.load().settings.timezone == "CET"
 
 

@@ -1,5 +1,6 @@
 import os
 import stat
+import sys
 import threading
 
 import pytest
@@ -181,3 +182,12 @@ def test_a_whole_reference_is_one(text):
 )
 def test_anything_else_is_none(text):
     assert not is_reference(text)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders")
+def test_a_pipe_is_no_secret_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "secrets.env", 0o600)
+    os.mkfifo(tmp_path / "key")
+    secrets = Secrets(tmp_path / "secrets.env", {})
+    assert "Not a regular file" in secrets.look_up("${NOBODY}").reason
+    assert secrets.look_up("${file:" + str(tmp_path / "key") + "}").value is None

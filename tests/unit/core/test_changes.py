@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 
 import anyio
+import filelock
 import pytest
 from tests.factories import NOW
 
@@ -223,10 +224,46 @@ async def test_a_file_that_becomes_read_only_between_two_looks_is_left_alone(gat
             make_draft(*given), disk=DiskFile(gateway.config_file.path.with_name("other"))
         ),
     )
-    with pytest.raises(Conflict, match="again and again"):
+    with pytest.raises(Conflict, match="other came into use a moment ago"):
         await apply_change(gateway, adding("b"), tool="t")
     assert await rows(gateway) == []
     assert gateway.config_file.path.read_text() == FILE
+
+
+async def test_changes_that_stand_in_line_wait_for_a_lock_together_not_one_after_the_other(
+    gateway, monkeypatch
+):
+    gateway.config_file.path.write_text(FILE)
+    await apply_change(gateway, adding("b"), tool="t")
+    monkeypatch.setattr("voicegw_mcp.core.changes.LOCK_TIMEOUT_S", 0.2)
+    refused = []
+
+    async def one(number):
+        with pytest.raises(Conflict, match="another process") as caught:
+            await apply_change(gateway, adding(f"c{number}"), tool="t")
+        refused.append(caught.value.details["retry_after_ms"])
+
+    with filelock.FileLock(gateway.config_file.path.with_name(".voicegw.yaml.lock")), anyio.fail_after(8):
+        async with anyio.create_task_group() as tasks:
+            for number in range(60):
+                tasks.start_soon(one, number)
+    assert len(refused) == 60
+
+
+async def test_a_store_that_is_closed_ends_the_waiting_for_a_lock(gateway):
+    gateway.config_file.path.write_text(FILE)
+    await apply_change(gateway, adding("b"), tool="t")
+    with filelock.FileLock(gateway.config_file.path.with_name(".voicegw.yaml.lock")), anyio.fail_after(4):
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(_refused, gateway, f"c{number}")
+            await anyio.wait_all_tasks_blocked()
+            await gateway.close()
+
+
+async def _refused(gateway, name):
+    with pytest.raises((Conflict, StoreUnavailable)):
+        await apply_change(gateway, adding(name), tool="t")
 
 
 def refuse_all(*_, **__):

@@ -11,6 +11,7 @@ from tests.factories import NOW
 from voicegw_mcp.config.disk import DiskFile, version_of
 from voicegw_mcp.core import recovery
 from voicegw_mcp.core.gateway import Gateway
+from voicegw_mcp.core.health import health
 from voicegw_mcp.errors import GatewayError
 from voicegw_mcp.store import changes as journal
 from voicegw_mcp.store.sqlite import Store
@@ -159,9 +160,8 @@ async def test_opening_a_store_with_nothing_pending_takes_no_lock(file, open_gat
 async def test_a_temporary_file_that_a_crash_left_is_removed(file, open_gateway, leave, content, state, left):
     file.write_bytes(content)
     await leave()
-    if content == AFTER and left in {AFTER[:7], b""}:
-        left = BEFORE  # the two change places only when the new file is whole
-    file.with_name(".voicegw.yaml.c1.tmp").write_bytes(left)
+    whole = left in {AFTER, BEFORE}  # a file changes its name, and then its place, only when it is whole
+    file.with_name(".voicegw.yaml.c1.tmp" if whole else ".voicegw.yaml.c1.draft.tmp").write_bytes(left)
     assert await states(open_gateway()) == {"c1": (state, None)}
     assert file.read_bytes() == content
     assert others(file) == set()
@@ -176,14 +176,18 @@ async def test_what_an_editor_saved_is_put_back_when_a_crash_left_it_displaced(f
     assert others(file) == set()
 
 
-async def test_what_an_editor_saved_over_a_displaced_file_stays(file, open_gateway, leave):
+async def test_what_an_editor_saved_over_a_displaced_file_stays_and_so_does_that(file, open_gateway, leave):
     newest = b"# saved once more\n" + BEFORE
     file.write_bytes(newest)
     file.with_name(".voicegw.yaml.c1.tmp").write_bytes(SAVED)
     await leave()
-    assert await states(open_gateway()) == {"c1": ("failed", None)}
+    gateway = open_gateway()
+    assert await states(gateway) == {"c1": ("failed", None)}
     assert file.read_bytes() == newest
-    assert others(file) == set()
+    assert others(file) == {"voicegw.yaml.saved-c1"}
+    assert file.with_name("voicegw.yaml.saved-c1").read_bytes() == SAVED
+    (warning,) = [text for text in (await health(gateway)).warnings if "saved-c1" in text]
+    assert "Compare it with the file" in warning
 
 
 async def test_a_temporary_file_of_no_pending_change_is_left_alone(file, open_gateway, leave):
@@ -254,7 +258,7 @@ async def drift(tmp_path, file):
     store = await Store.open(tmp_path / "voicegw.db")
 
     async def text():
-        return (await recovery.describe_drift(store, DiskFile(file), None, None)).text
+        return (await recovery.describe_drift(store, [DiskFile(file)], None, None)).text
 
     yield text
     await store.close()

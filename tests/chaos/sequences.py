@@ -4,7 +4,8 @@
 
 * An undo of the newest change brings the bytes back that were there before it, a redo those that were there after it.
 * An undo of an older change either is refused and leaves the bytes alone, or changes no other entry, and its redo
-  brings the very bytes back.
+  brings the very bytes back. It is refused when a later change in force was at one of its entries, and not when nobody
+  was there.
 * A dry run and a refusal change nothing.
 * After an edit by hand all of that holds for the meaning of the file, and what was written by hand stays.
 * In the end all changes are taken back, and the file is what it was at the start.
@@ -45,12 +46,13 @@ TEXTS = ("Plain", "yes", "12:30", "a: b # c", "Ünïcode", "it's", "- x", "null"
 
 @dataclass
 class Done:
-    """A change in force: the ids by which it can be taken back, the bytes around it, and the entries it left."""
+    """A change in force: the ids by which it can be taken back, the bytes around it, the entries it left and was at."""
 
     ids: list[str]
     before: bytes
     after: bytes
     left: dict[tuple[str, ...], str]
+    own: set[tuple[str, ...]]
 
 
 @dataclass
@@ -108,7 +110,8 @@ class Sequence:
         if answer.change_id is None:
             self.expect(before, "a dry run")
         else:
-            self.done.append(Done([answer.change_id], before, self.raw, self.entries()))
+            own = await self.own(answer.change_id)
+            self.done.append(Done([answer.change_id], before, self.raw, self.entries(), own))
             self.undone.clear()
 
     async def undo(self) -> bool:
@@ -121,7 +124,7 @@ class Sequence:
             return False
         self.expect(done.before, "an undo")
         self.done.pop()
-        self.undone.append(Done([new, *done.ids], done.before, done.after, done.left))
+        self.undone.append(Done([new, *done.ids], done.before, done.after, done.left, done.own))
         return True
 
     async def redo(self) -> None:
@@ -130,19 +133,19 @@ class Sequence:
             new = await self.take_back(undone.ids[0], f"redo by {undone.ids[0]}")
             if new is not None:
                 self.expect(undone.after, "a redo")
-                self.done.append(Done([*undone.ids[1:], new], undone.before, undone.after, undone.left))
+                ids = [*undone.ids[1:], new]
+                self.done.append(Done(ids, undone.before, undone.after, undone.left, undone.own))
 
     async def undo_older(self) -> None:
         """Take back what is not the newest, look at all other entries, and redo it."""
         if len(self.done) < 2:
             return
-        done = self.random.choice(self.done[:-1])
-        change_id = done.ids[0]
-        change = await journal.get_change(await self.gateway.store(), change_id)
-        assert change is not None
-        own = {tuple(edit["before"]["path"]) for edit in json.loads(change.edits)}
+        number = self.random.randrange(len(self.done) - 1)
+        done = self.done[number]
+        change_id, own = done.ids[0], done.own
         before, was = self.raw, self.entries()
-        touched = {path for path in own if was.get(path) != done.left.get(path)}
+        others = {path for later in self.done[number + 1 :] for path in later.own}
+        touched = {path for path in own if was.get(path) != done.left.get(path)} | (own & others)
         whole = all(len(path) == DEPTHS.get(path[0], 1) for path in own)
         try:
             undo = (await undo_change(self.gateway, change_id, tool="undo")).receipt.change_id
@@ -200,6 +203,18 @@ class Sequence:
             return None
         self.log.append(f"{what}: {undone.receipt.change_id}")
         return undone.receipt.change_id
+
+    async def own(self, change_id: str) -> set[tuple[str, ...]]:
+        """Return the entries that a change was at."""
+        change = await journal.get_change(await self.gateway.store(), change_id)
+        assert change is not None
+        edits = json.loads(change.edits)
+        return {
+            tuple(edit["before"]["path"])
+            for edit in edits
+            if not edit["before"]["present"]
+            or edit["before"]["text"].strip() != (edit["after"] or "").strip()
+        }
 
     def entries(self) -> dict[tuple[str, ...], str]:
         """Return the text of every entry."""

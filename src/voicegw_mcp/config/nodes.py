@@ -9,6 +9,7 @@ to say; tags and values that do not fit are ``odd`` and left to its constructor.
 from __future__ import annotations
 
 import functools
+import gc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64
 MAX_ALIASED = 100_000
 """Nodes that aliases and merge keys may add to the written ones."""
+
+MANY = 16
+"""In a mapping of more entries keys are found by an index, which is made when one is first asked for."""
 
 TAG = "tag:yaml.org,2002:"
 SAFE_TAGS = frozenset(
@@ -63,8 +67,8 @@ class Node:
 
     # Thousands are made at each change of a large file: slots, no dataclass defaults, nothing made that stays empty.
     __slots__ = (
-        "aliases", "anchor", "column", "end", "flow", "items", "kind", "line", "name", "start", "style", "tag",
-        "tagged", "target",
+        "_found", "aliases", "anchor", "column", "end", "flow", "items", "kind", "line", "name", "start", "style",
+        "tag", "tagged", "target",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, event: Any, shift: int, tag: str, name: str) -> None:
@@ -84,6 +88,9 @@ class Node:
         self.target: Node | None = None
         self.aliases: Sequence[Node] = ()
 
+    # Made by ``_index``, of a tree that is complete.
+    _found: dict[str, int]
+
     @property
     def is_null(self) -> bool:
         """Whether it is a scalar that means null."""
@@ -96,17 +103,30 @@ class Node:
 
     def find(self, key: str) -> int | None:
         """Return the index of the item written under ``key``; merged keys are not written here."""
+        if len(self.items) > MANY:
+            return self._index().get(key)
         for index, (node, _) in enumerate(self.items):
             if node.name == key and not node.is_merge:
                 return index
         return None
 
+    def _index(self) -> dict[str, int]:
+        try:
+            return self._found
+        except AttributeError:
+            found: dict[str, int] = {}
+            for index, (node, _) in enumerate(self.items):
+                if not node.is_merge:
+                    found.setdefault(node.name, index)
+            self._found = found
+            return found
+
     def merges(self, key: str) -> bool:
         """Whether merge keys of this mapping bring ``key``, written here or not."""
         for name, value in self.items:
-            for part in (
-                [item for item, _ in value.items] if value.kind == "seq" else [value]
-            ) * name.is_merge:
+            if not name.is_merge:
+                continue
+            for part in [item for item, _ in value.items] if value.kind == "seq" else [value]:
                 source = part.target or part
                 if source.find(key) is not None or source.merges(key):
                     return True
@@ -204,8 +224,15 @@ class Composer:
             events.DocumentEndEvent: self._document_end,
         }
         next_event()  # the stream's start
-        while (event := next_event()).__class__ is not events.StreamEndEvent:
-            take[event.__class__](event)
+        # Nothing made here is garbage, and looking for some again and again doubles the time of a large file.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            while (event := next_event()).__class__ is not events.StreamEndEvent:
+                take[event.__class__](event)
+        finally:
+            if collects:
+                gc.enable()
         return self._tree
 
     def _document(self, event: Any) -> None:

@@ -171,7 +171,14 @@ class Catalog:
 
     def models_of_provider(self, provider_id: str) -> list[str]:
         """Return the ids of a provider's models."""
-        return [model.id for model in self.models.values() if model.provider_id == provider_id]
+        return list(self._models_by_provider.get(provider_id, ()))
+
+    @cached_property
+    def _models_by_provider(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for model in self.models.values():
+            found.setdefault(model.provider_id, []).append(model.id)
+        return found
 
     def stacks_of_models(self, model_ids: set[str]) -> list[str]:
         """Return the stacks that name any of these models."""

@@ -21,12 +21,13 @@ from voicegw_mcp.config.parse import dotted, parse
 from voicegw_mcp.config.redaction import shown
 from voicegw_mcp.core.changes import apply_change
 from voicegw_mcp.core.drafts import Plan
+from voicegw_mcp.core.lineage import last_words, left_by, meet, newest_left, newest_there
 from voicegw_mcp.core.periods import iso
 from voicegw_mcp.errors import Conflict, InvalidInput, ReadOnly, quote
 from voicegw_mcp.store import changes as journal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from voicegw_mcp.config.file import Configuration
     from voicegw_mcp.config.parse import ParsedFile, Problem
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 UNDO: Final = "Undo: "
 REDO: Final = "Redo: "
-AT_ONCE: Final = 50
-"""Rows of the journal that are read at a time, on the way back to the one that is looked for."""
 
 NO_REFERENCE: Final = ("unknown provider type", "holds a key itself")
 """Warnings about an entry alone: nothing that refers to it, or that it refers to, has to do with them."""
@@ -90,12 +89,14 @@ async def undo_change(
         change = await _newest(store, gateway)
     else:
         change = await require_change(store, change_id)
-    made = await _require_in_force(store, change)
-    plan = partial(_plan, gateway=gateway, change=change, made=made)
+    made = await _require_in_force(store, gateway, change)
+    # A file that was put back by hand, or an entry that was made anew, may have the very bytes and yet be another's.
+    since = await newest_left(store, change.file, list(left_by(made)), after=made.id)
+    plan = partial(_plan, gateway=gateway, change=change, made=made, since=since)
     try:
         receipt = await apply_change(gateway, plan, tool=tool, if_version=if_version, dry_run=dry_run)
     except _ChangedSince as found:
-        await _require_in_force(store, change)  # another process may have taken it back a moment ago
+        await _require_in_force(store, gateway, change)  # another process may have taken it back a moment ago
         raise await _blame(store, made, found) from None
     except InvalidInput as error:  # the file as it would be does not hold together
         details = {**error.details, "change_id": change.id}
@@ -122,39 +123,8 @@ async def require_change(reads: Reads, change_id: str) -> ChangeRecord:
     return change
 
 
-async def find_undoing(reads: Reads, changes: Sequence[ChangeRecord]) -> dict[str, str]:
-    """Return for the changes that are taken back the id of the change that did it."""
-    found = {
-        change.id: await _taken_back_by(reads, change.id) for change in changes if change.state == "applied"
-    }
-    return {change_id: back.id for change_id, back in found.items() if back is not None}
-
-
-async def _find_back(
-    reads: Reads,
-    is_it: Callable[[ChangeRecord], Awaitable[bool]],
-    *,
-    after: str | None = None,
-    file: str | None = None,
-) -> ChangeRecord | None:
-    """Return the newest applied change that is the one looked for."""
-    before = None
-    while rows := await journal.list_changes(reads, limit=AT_ONCE, before=before, after=after, file=file):
-        for row in rows:
-            if row.state == "applied" and await is_it(row):
-                return row
-        before = rows[-1].id
-    return None
-
-
 async def _newest(reads: Reads, gateway: Gateway) -> ChangeRecord:
-    gateway.catalog()  # tells where the overlay is
-    files = {str(disk.target()) for disk in gateway.config_file.disks()}
-
-    async def is_it(change: ChangeRecord) -> bool:
-        return change.file in files and change.undoes is None and not await _taken_back_by(reads, change.id)
-
-    found = await _find_back(reads, is_it)
+    found = await journal.newest_in_force(reads, _files(gateway))
     if found is None:
         raise InvalidInput(
             "There is no change to undo.",
@@ -164,9 +134,22 @@ async def _newest(reads: Reads, gateway: Gateway) -> ChangeRecord:
     return found
 
 
-async def _require_in_force(reads: Reads, change: ChangeRecord) -> ChangeRecord:
+def _files(gateway: Gateway) -> list[str]:
+    """Return the files that are in force now."""
+    gateway.catalog()  # tells where the overlay is
+    return [str(disk.target()) for disk in gateway.config_file.disks()]
+
+
+async def _require_in_force(reads: Reads, gateway: Gateway, change: ChangeRecord) -> ChangeRecord:
     """Return the change that put into the file what is there: the last redo, or itself."""
     if change.state == "pending":
+        if change.file not in _files(gateway):
+            raise Conflict(
+                f"Change {change.id} is being written, or was interrupted and is not settled yet. The file it belongs "
+                f"to, {change.file}, is not the one in force now.",
+                hint=f"Settle and undo it with that file: voicegw undo {change.id} --config {change.file}",
+                details={"change_id": change.id, "state": change.state, "file": change.file},
+            )
         raise Conflict(
             f"Change {change.id} is being written, or was interrupted and is not settled yet.",
             hint="Repeat the call in a moment; the next change settles what was interrupted.",
@@ -178,38 +161,28 @@ async def _require_in_force(reads: Reads, change: ChangeRecord) -> ChangeRecord:
             hint="`voicegw changes` lists those that did.",
             details={"change_id": change.id, "state": change.state},
         )
-    last, takes_back = await _family(reads, change.id)
-    if last is not None and takes_back:
+    words = await last_words(reads, [change.id])
+    if change.id not in words:
+        return change
+    last_id, takes_back = words[change.id]
+    last = await require_change(reads, last_id)
+    if takes_back:
         raise Conflict(
             f"Change {change.id} was taken back already {_by(last)}.",
             hint=f"To have it again, undo that one: {last.id}.",
             details={"change_id": change.id, "undone_by": last.id},
         )
-    return last or change
+    return last
 
 
-async def _taken_back_by(reads: Reads, change_id: str) -> ChangeRecord | None:
-    """Return the undo of a change that is in force."""
-    last, takes_back = await _family(reads, change_id)
-    return last if takes_back else None
-
-
-async def _family(reads: Reads, change_id: str) -> tuple[ChangeRecord | None, bool]:
-    """Return the newest of all undos of a change, redos of those and so on, and whether it takes the change back.
-
-    Each had the last word when it was made: it was made only because the entries were as the one before had left them.
-    """
-    last, takes_back = None, False
-    found = [(change_id, True)]
-    for undone, takes in found:
-        for undo in await journal.undoing(reads, undone):
-            found.append((undo.id, not takes))
-            if last is None or undo.id > last.id:
-                last, takes_back = undo, takes
-    return last, takes_back
-
-
-def _plan(catalog: Catalog, *, gateway: Gateway, change: ChangeRecord, made: ChangeRecord) -> Plan:
+def _plan(
+    catalog: Catalog,
+    *,
+    gateway: Gateway,
+    change: ChangeRecord,
+    made: ChangeRecord,
+    since: ChangeRecord | None,
+) -> Plan:
     parsed = _require_file(gateway, catalog.configuration, change)
     version, visible = version_of(parsed.text.encode()), shown(parsed)
     # A redo may have found other bytes around its entries. The way back from the very file is the best one.
@@ -217,6 +190,8 @@ def _plan(catalog: Catalog, *, gateway: Gateway, change: ChangeRecord, made: Cha
     changed = [_changed_entry(way, visible) for way in ways]
     if None not in changed:
         raise _ChangedSince(changed[-1] or (), visible)
+    if since is not None:
+        raise _changed_by(since, made, _first_meeting(made, since))
     way = ways[changed.index(None)]
     excerpts = [Excerpt.from_dict(edit["before"]) for edit in reversed(json.loads(way.edits))]
     # Whose overlay it is belongs to nobody's change: it stays as long as there is an entry.
@@ -279,22 +254,12 @@ def _summary(change: ChangeRecord) -> str:
 
 async def _blame(reads: Reads, change: ChangeRecord, found: _ChangedSince) -> Conflict:
     """Return the refusal that names who changed the entry: the last change there, if it is as that one left it."""
-    path, field = found.path, dotted(found.path)
-
-    def left_by(other: ChangeRecord) -> dict[tuple[str, ...], str | None]:
-        left = {tuple(edit["before"]["path"]): edit["after"] for edit in json.loads(other.edits)}
-        return {at: text for at, text in left.items() if path[: len(at)] == at or at[: len(path)] == path}
-
-    async def was_there(other: ChangeRecord) -> bool:
-        return bool(left_by(other))
-
-    other = await _find_back(reads, was_there, after=change.id, file=change.file)
-    if other is not None and all(_is_as_left(found.visible, at, text) for at, text in left_by(other).items()):
-        return Conflict(
-            f"{field} was changed since change {change.id} {_by(other)}.",
-            hint=f"Undo that one first: {other.id}. Or change the entry itself.",
-            details={"change_id": change.id, "field": field, "changed_by": other.id},
-        )
+    field = dotted(found.path)
+    other = await newest_there(reads, change.file, [found.path], after=change.id)
+    if other is not None:
+        left = {at: text for at, text in left_by(other).items() if meet(at, found.path)}
+        if all(_is_as_left(found.visible, at, text) for at, text in left.items()):
+            return _changed_by(other, change, found.path)
     when = _saved(Path(change.file))
     return Conflict(
         f"{field} was changed since change {change.id} by someone outside of voicegw"
@@ -302,6 +267,21 @@ async def _blame(reads: Reads, change: ChangeRecord, found: _ChangedSince) -> Co
         hint="Look at the entry in the file and change it there, or with the tool of its kind.",
         details={"change_id": change.id, "field": field},
     )
+
+
+def _changed_by(other: ChangeRecord, change: ChangeRecord, path: tuple[str, ...]) -> Conflict:
+    field = dotted(path)
+    return Conflict(
+        f"{field} was changed since change {change.id} {_by(other)}.",
+        hint=f"Undo that one first: {other.id}. Or change the entry itself.",
+        details={"change_id": change.id, "field": field, "changed_by": other.id},
+    )
+
+
+def _first_meeting(change: ChangeRecord, other: ChangeRecord) -> tuple[str, ...]:
+    """Return the first entry of a change at which another one was."""
+    theirs = left_by(other)
+    return next((path for path in left_by(change) if any(meet(path, at) for at in theirs)), ())
 
 
 def _accept(after: Catalog, *, before: Catalog, change: ChangeRecord, entries: Sequence[Excerpt]) -> None:

@@ -16,6 +16,7 @@ from voicegw_mcp.store.ids import new_id, time_of
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from voicegw_mcp.store.sqlite import Reads
 
@@ -49,6 +50,19 @@ _COLUMNS = ", ".join(field.name for field in fields(ChangeRecord))
 _INSERT = f"INSERT INTO changes ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(ChangeRecord))})"
 _SELECT = f"SELECT {_COLUMNS} FROM changes"
 _SETTLE = "UPDATE changes SET state = ?, applied_ms = ? WHERE id = ? AND state = 'pending'"
+
+
+# The newest of the undos of a change, of the undos of those, and so on has the last word: each was made only because
+# the entries were as the one before had left them.
+_TAKEN_BACK = """coalesce((
+    WITH RECURSIVE family(id, takes_back) AS (
+        SELECT id, 1 FROM changes WHERE undoes = made.id AND state = 'applied'
+        UNION ALL
+        SELECT changes.id, 1 - takes_back FROM family JOIN changes ON changes.undoes = family.id
+        WHERE changes.state = 'applied'
+    )
+    SELECT takes_back FROM family ORDER BY id DESC LIMIT 1
+), 0)"""
 
 
 def insert_pending(connection: sqlite3.Connection, change: ChangeRecord) -> None:
@@ -121,6 +135,15 @@ async def last_applied(reads: Reads, file: str, *, version: str | None = None) -
     return ChangeRecord(*rows[0]) if rows else None
 
 
+async def first_applied(reads: Reads, file: str, *, version: str) -> ChangeRecord | None:
+    """Return the oldest applied change of ``file`` that found it at ``version``."""
+    rows = await reads.read(
+        f"{_SELECT} WHERE version_before = ? AND state = 'applied' AND file = ? ORDER BY id LIMIT 1",
+        (version, file),
+    )
+    return ChangeRecord(*rows[0]) if rows else None
+
+
 async def count_applied(reads: Reads, file: str, *, after: str) -> int:
     """Return how many applied changes of ``file`` are newer than the change with the id ``after``."""
     ((count,),) = await reads.read(
@@ -134,10 +157,60 @@ async def pending_files(reads: Reads) -> list[str]:
     return [file for (file,) in await reads.read("SELECT DISTINCT file FROM changes WHERE state = 'pending'")]
 
 
-async def undoing(reads: Reads, change_id: str) -> list[ChangeRecord]:
-    """Return the applied changes that took this one back, oldest first."""
-    rows = await reads.read(f"{_SELECT} WHERE undoes = ? AND state = 'applied' ORDER BY id", (change_id,))
-    return [ChangeRecord(*row) for row in rows]
+async def undos_of(reads: Reads, change_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Return id and ``undoes`` of the applied changes that took these back, of those that took those back, and so on."""
+    marks = ", ".join("?" * len(change_ids))
+    rows = await reads.read(
+        f"""
+        WITH RECURSIVE line(id, undoes) AS (
+            SELECT id, undoes FROM changes WHERE undoes IN ({marks}) AND state = 'applied'
+            UNION
+            SELECT changes.id, changes.undoes FROM line JOIN changes ON changes.undoes = line.id
+            WHERE changes.state = 'applied'
+        )
+        SELECT id, undoes FROM line
+        """,
+        change_ids,
+    )
+    return [(change_id, undoes) for change_id, undoes in rows]
+
+
+async def newest_in_force(reads: Reads, files: Sequence[str]) -> ChangeRecord | None:
+    """Return the newest applied change of these files that is no undo and is not taken back."""
+    marks = ", ".join("?" * len(files))
+    rows = await reads.read(
+        f"""
+        {_SELECT} WHERE id = (
+            SELECT id FROM changes AS made
+            WHERE state = 'applied' AND undoes IS NULL AND file IN ({marks}) AND NOT {_TAKEN_BACK}
+            ORDER BY id DESC LIMIT 1
+        )
+        """,
+        files,
+    )
+    return ChangeRecord(*rows[0]) if rows else None
+
+
+async def later_lines(
+    reads: Reads, file: str, *, after: str, texts: Sequence[str]
+) -> list[tuple[str, str | None]]:
+    """Return id and ``undoes`` of the applied changes of ``file`` behind ``after`` whose edits hold one of the texts.
+
+    With them come the changes they take back, those that these take back, and so on, older ones too.
+    """
+    holds = " OR ".join("instr(edits, ?)" for _ in texts) or "0"
+    rows = await reads.read(
+        f"""
+        WITH RECURSIVE line(id, undoes) AS (
+            SELECT id, undoes FROM changes WHERE id > ? AND file = ? AND state = 'applied' AND ({holds})
+            UNION
+            SELECT changes.id, changes.undoes FROM line JOIN changes ON changes.id = line.undoes
+        )
+        SELECT id, undoes FROM line
+        """,
+        (after, file, *texts),
+    )
+    return [(change_id, undoes) for change_id, undoes in rows]
 
 
 def pending_changes(connection: sqlite3.Connection, file: str) -> list[ChangeRecord]:

@@ -33,6 +33,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 _LEAST_PATIENCE_MS: Final = 500
 _READER_CACHE_KIB: Final = 16_000
+_INTERRUPTED_EVERY_S: Final = 0.02
 _SETTLED_NS: Final = 100_000_000
 """Two writes within one tick of the file system's clock can leave the same stamp behind: a younger one tells nothing."""
 
@@ -132,6 +133,11 @@ class Store:
                 raise
         return store
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: what still waits for something else than the store may give up."""
+        return self._closed
+
     async def close(self) -> None:
         """Finish the write in progress and close; closing twice is fine."""
         self._closed = True
@@ -161,12 +167,14 @@ class Store:
         Other readers of this store wait meanwhile: read, then compute after the block.
         """
         async with self._reading:
-            await self._fetch("BEGIN")
+            reader = self._reader  # ``close`` waits for the lock before it closes this one
             try:
+                await self._fetch("BEGIN")
                 yield _Snapshot(self.path, self._fetch)
             finally:
-                with anyio.CancelScope(shield=True):
-                    await self._fetch("ROLLBACK")
+                if reader is not None and reader.in_transaction:
+                    with translated(self.path):
+                        await _asked(reader, "ROLLBACK", interruptible=False)
 
     async def write(self, transaction: Callable[[Connection], T], *, durable: bool = False) -> T:
         """Run one transaction in the writer thread; see ``run`` and ``Transact``."""
@@ -202,10 +210,7 @@ class Store:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()  # Seen, or asyncio would log it as forgotten.
+            await _ended(future)
             raise
 
     def stamp(self) -> Stamp:
@@ -222,9 +227,9 @@ class Store:
             raise _closed(self.path)
         with translated(self.path):
             if not self._patient and time.monotonic() >= self._deadline:
+                await _asked(self._reader, f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
                 self._patient = True
-                await self._reader.execute_fetchall(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
-            return [tuple(row) for row in await self._reader.execute_fetchall(sql, params)]
+            return await _asked(self._reader, sql, params)
 
     def _run(self, task: Callable[[Transact], T], asked: float) -> T:
         if self._locked is not None and asked < self._locked[0]:
@@ -281,6 +286,37 @@ class _Snapshot:
 
     async def read(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         return await self._fetch(sql, params)
+
+
+async def _asked(
+    reader: aiosqlite.Connection, sql: str, params: Sequence[object] = (), *, interruptible: bool = True
+) -> list[Row]:
+    """Return the rows of a query; when the caller is cancelled it is interrupted, and waited for.
+
+    Whoever asks next then meets a connection at rest, and a caller knows what became of the statement.
+    """
+    asked = asyncio.ensure_future(reader.execute_fetchall(sql, params))
+    try:
+        return [tuple(row) for row in await asyncio.shield(asked)]
+    except asyncio.CancelledError:
+        while not asked.done():
+            if interruptible:
+                await reader.interrupt()  # of no effect before it has begun: hence again and again
+            await _ended(asked, timeout_s=_INTERRUPTED_EVERY_S)
+        raise
+
+
+async def _ended(work: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+    """Wait until ``work`` has ended, or so long, whoever is cancelled meanwhile."""
+    with anyio.CancelScope(shield=True):
+        while not work.done():
+            # A cancellation that does not come from anyio passes its shield.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([work], timeout=timeout_s)
+            if timeout_s is not None:
+                break
+    if work.done() and not work.cancelled():
+        work.exception()  # Seen, or asyncio would log it as forgotten.
 
 
 def _closed(path: Path) -> StoreUnavailable:

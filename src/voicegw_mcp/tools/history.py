@@ -14,6 +14,7 @@ from voicegw_mcp.core.answer_size import MOST_BYTES, json_bytes
 from voicegw_mcp.core.answers import Answer, Written
 from voicegw_mcp.core.cursors import decode_cursor, encode_cursor
 from voicegw_mcp.core.gateway import Gateway
+from voicegw_mcp.core.lineage import find_undoing
 from voicegw_mcp.core.paging import fit_page
 from voicegw_mcp.core.periods import iso
 from voicegw_mcp.core.untrusted import escape_untrusted
@@ -58,7 +59,7 @@ async def view_changes(
     reads: Reads, rows: Sequence[journal.ChangeRecord], *, full: bool = False
 ) -> list[ChangeView]:
     """Return what is shown of changes, with ``full`` their diffs as well."""
-    undone = await undo.find_undoing(reads, rows)
+    undone = await find_undoing(reads, rows)
     return [
         ChangeView(
             id=row.id,

@@ -9,7 +9,6 @@ to say; tags and values that do not fit are ``odd`` and left to its constructor.
 from __future__ import annotations
 
 import functools
-import gc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -224,15 +223,8 @@ class Composer:
             events.DocumentEndEvent: self._document_end,
         }
         next_event()  # the stream's start
-        # Nothing made here is garbage, and looking for some again and again doubles the time of a large file.
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            while (event := next_event()).__class__ is not events.StreamEndEvent:
-                take[event.__class__](event)
-        finally:
-            if collects:
-                gc.enable()
+        while (event := next_event()).__class__ is not events.StreamEndEvent:
+            take[event.__class__](event)
         return self._tree
 
     def _document(self, event: Any) -> None:

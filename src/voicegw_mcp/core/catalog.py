@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DEFAULT_PROJECT: Final = "default"
 """There is always a project of this id: requests without another one are counted on it."""
 
+MOST_GUESSES: Final = 16
+"""For how many names that lead nowhere the nearest one is looked for: each is compared with all there are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -99,6 +102,7 @@ class Catalog:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self.settings = configuration.settings
+        self._guesses: dict[tuple[str, str], list[str]] = {}
 
     @cached_property
     def providers(self) -> dict[str, ProviderEntry]:
@@ -270,7 +274,9 @@ class Catalog:
         }[kind]
 
     def _dangling(self, path: tuple[str | int, ...], kind: str, name: str) -> Problem:
-        near = nearest(name, self._known(kind), count=1)
+        if (kind, name) not in self._guesses and len(self._guesses) < MOST_GUESSES:
+            self._guesses[kind, name] = nearest(name, self._known(kind), count=1)
+        near = self._guesses.get((kind, name))
         hint = f"Did you mean {near[0]}?" if near else f"Add the {kind}, or remove the reference."
         return self._problem(path, f"names the {kind} {quote(name)}, which does not exist", hint)
 

@@ -325,3 +325,45 @@ def test_any_text_parses_like_pyyaml_or_is_a_typed_error(text):
         return
     assert file.data == (yaml.load(text, parsing.Loader) or {})  # noqa: S506 - a safe loader
     assert file.tree.root is None or isinstance(file.tree.root, nodes.Node)
+
+
+class Looks:
+    """A key that counts how often it is compared."""
+
+    def __init__(self):
+        self.count = 0
+
+    def wrap(self, text):
+        looks = self
+
+        class Key(str):
+            __slots__ = ()
+            __hash__ = str.__hash__
+
+            def __eq__(self, other):
+                looks.count += 1
+                return str.__eq__(self, other)
+
+        return Key(text)
+
+
+@pytest.mark.parametrize("number", [3, 16, 17, 2_000])
+def test_a_key_is_found_in_a_mapping_of_any_size(number):
+    text = "base: &b {shared: 1, k0: 9}\nmap:\n  <<: *b\n" + "".join(f"  k{n}: {n}\n" for n in range(number))
+    node = parse(text).tree.root.items[1][1]
+    assert [node.find(f"k{n}") for n in range(number)] == list(range(1, number + 1))
+    assert (node.find("<<"), node.find("shared"), node.find("none")) == (None, None, None)
+    assert (node.merges("k0"), node.merges("shared"), node.merges("k1")) == (True, True, False)
+
+
+def test_an_ordinary_key_that_looks_like_a_merge_is_found_and_an_alias_is_found_by_its_text():
+    text = "a: &x name\nmap:\n  '<<': 1\n  *x : 2\n" + "".join(f"  k{n}: {n}\n" for n in range(20))
+    node = parse(text).tree.root.items[1][1]
+    assert (node.find("<<"), node.find("name"), node.find("k0")) == (0, 1, 2)
+
+
+def test_looking_up_every_key_of_a_large_mapping_compares_each_about_once():
+    number, looks = 3_000, Looks()
+    tree = parse("".join(f"k{n}: 1\n" for n in range(number))).tree
+    assert all(tree.root.find(looks.wrap(f"k{n}")) == n for n in range(number))
+    assert looks.count < 4 * number

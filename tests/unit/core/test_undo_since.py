@@ -9,6 +9,7 @@ from tests.factories import NOW
 from tests.protocol.agents import FILE
 from tests.unit.core.conftest import ADD_PROJECT, refused
 
+from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.core.lineage import find_undoing, newest_left, newest_there
 from voicegw_mcp.store import changes as journal
 
@@ -195,3 +196,14 @@ async def test_a_pending_change_of_a_file_whose_link_was_moved_is_settled_with_t
     path.symlink_to(new)
     error = await refused(undo, path, row(1).id)
     assert f"The file it belongs to, {old}, is not the one in force now." in error.message
+    theirs = Gateway.open(
+        str(old),
+        door="test",
+        environment={"VOICEGW_DB_PATH": str(tmp_path / "voicegw.db")},
+        now_ms=lambda: NOW,
+    )
+    try:
+        assert (await journal.get_change(await theirs.store(), row(1).id)).state == "failed"
+    finally:
+        await theirs.close()
+    assert "never came into the file" in (await refused(undo, path, row(1).id)).message

@@ -28,7 +28,7 @@ def test_a_source_file_has_one_stated_purpose_and_at_most_400_lines(path):
 
 def test_importing_a_module_loads_no_heavy_library_and_prints_nothing():
     program = (
-        "import sys, voicegw_mcp.server, voicegw_mcp.transports, voicegw_mcp.cli.stdio\n"
+        "import sys, voicegw_mcp.server, voicegw_mcp.transports.stdio, voicegw_mcp.cli.stdio\n"
         "heavy = {'livekit', 'typer', 'rich', 'genai_prices', 'voice_prices', 'filelock', 'yaml_edit'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

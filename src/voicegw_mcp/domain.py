@@ -27,6 +27,14 @@ class Modality(StrEnum):
     TTS = "tts"
 
 
+class Role(StrEnum):
+    """What a caller may do: read; also add and update; also delete and undo."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
 class RequestStatus(StrEnum):
     """How a request ended."""
 

@@ -11,12 +11,13 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import anyio
 import mcp_types as types
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 
 from voicegw_mcp import __version__
-from voicegw_mcp.errors import GatewayError, InternalError, InvalidInput, nearest, quote
+from voicegw_mcp.errors import GatewayError, InternalError, InvalidInput, StoreUnavailable, nearest, quote
 from voicegw_mcp.tools import TOOLS
 from voicegw_mcp.tools.prompts import PROMPTS
 from voicegw_mcp.tools.resources import RESOURCES
@@ -46,6 +47,12 @@ LIST_TTL_MS: Final = 3_600_000
 """How long a client may keep the lists: they change only with the program."""
 
 JSON_TYPE: Final = "application/json"
+DEADLINE_S: Final = 30.0
+"""How long a tool may take. Clients give up after 60 s; a change that has begun is finished all the same."""
+
+IDENTITY: Final = "voicegw.identity"
+"""The key of a request's ASGI scope under which a door that asks for tokens puts who calls."""
+
 MAX_COMPLETIONS: Final = 100
 """MCP's limit on the values of one completion (specification 2025-06-18, completion/complete)."""
 
@@ -82,6 +89,13 @@ class _Door:
         self._tools = {tool.name: tool for tool in tools}
         self._prompts = {prompt.name: prompt for prompt in PROMPTS}
 
+    def _caller(self, context: Context) -> Gateway:
+        """Return the gateway as this caller may use it: over HTTP by his token, else by what his client is called."""
+        identity = getattr(context.request, "scope", {}).get(IDENTITY)
+        if identity is None:
+            return self._gateway.as_caller(_client_name(context))
+        return self._gateway.as_caller(identity.name, identity.access)
+
     async def list_tools(self, _context: Context, _page: Page) -> types.ListToolsResult:
         listed = [_listed(tool) for tool in self._tools.values()]
         return types.ListToolsResult(tools=listed, ttl_ms=LIST_TTL_MS, cache_scope="private")
@@ -91,8 +105,11 @@ class _Door:
         if tool is None:
             raise _unknown("tool", params.name, self._tools)
         try:
-            caller = self._gateway.as_caller(_client_name(context))
-            answer = (await tool.run(caller, tool.parse(params.arguments))).as_json()
+            caller = self._caller(context)
+            with anyio.fail_after(DEADLINE_S):
+                answer = (await tool.run(caller, tool.parse(params.arguments))).as_json()
+        except TimeoutError:
+            return _result(_overdue(tool.name).payload(), is_error=True)
         except GatewayError as error:
             return _result(error.payload(), is_error=True)
         except Exception as error:  # noqa: BLE001 - the door: whatever went wrong is answered in the one shape
@@ -122,12 +139,12 @@ class _Door:
         )
 
     async def read_resource(
-        self, _context: Context, params: types.ReadResourceRequestParams
+        self, context: Context, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
         for item in RESOURCES:
             argument = item.argument_of(params.uri)
             if argument is not None:
-                text = _compact(await _guarded(item.read(self._gateway, argument), item.name))
+                text = _compact(await _guarded(item.read(self._caller(context), argument), item.name))
                 contents = types.TextResourceContents(uri=params.uri, mime_type=JSON_TYPE, text=text)
                 return types.ReadResourceResult(contents=[contents], ttl_ms=0, cache_scope="private")
         raise _unknown("resource", params.uri, [item.uri for item in RESOURCES])
@@ -230,6 +247,14 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> MCPError:
     hint = f"Did you mean {', '.join(near)}?" if near else ""
     return _protocol_error(
         InvalidInput(f"Unknown {what} {quote(name)}.", hint=hint, details={"nearest": near})
+    )
+
+
+def _overdue(tool_name: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{tool_name} took longer than {DEADLINE_S:.0f} seconds and was ended.",
+        hint="Ask for less (a shorter period, fewer rows), or try again.",
+        details={"reason": "deadline"},
     )
 
 

@@ -416,7 +416,7 @@ def test_help_loads_neither_mcp_nor_the_gateway_nor_rich(tmp_path, environment, 
 def test_the_stdio_server_loads_no_client(tmp_path, environment):
     code = (
         "import sys\n"
-        "import voicegw_mcp.transports, voicegw_mcp.server\n"
+        "import voicegw_mcp.transports.stdio, voicegw_mcp.server\n"
         "print(sorted({'mcp.client.streamable_http', 'mcp.client.sse', 'typer', 'rich'} & set(sys.modules)))\n"
     )
     done = subprocess.run(
@@ -431,7 +431,7 @@ def test_the_stdio_server_loads_no_client(tmp_path, environment):
         [
             sys.executable,
             "-c",
-            code.replace("voicegw_mcp.transports, voicegw_mcp.server", "mcp.server.stdio, mcp.server"),
+            code.replace("voicegw_mcp.transports.stdio, voicegw_mcp.server", "mcp.server.stdio, mcp.server"),
         ],
         capture_output=True,
         check=True,

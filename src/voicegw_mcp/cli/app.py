@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("mcp")(serving.mcp)
+app.command("serve")(serving.serve)
 app.command("init")(setup.init)
 app.command("check")(setup.check)
 app.command("status")(reports.status)

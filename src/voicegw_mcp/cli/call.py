@@ -27,7 +27,7 @@ from voicegw_mcp.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from voicegw_mcp.transports import Address, Launch
+    from voicegw_mcp.transports.client import Address, Launch
 
 _ARGUMENT: Final = re.compile(r"(?P<key>[A-Za-z_][A-Za-z0-9_]*)(?P<raw>:?)=(?P<text>.*)", re.DOTALL)
 _EXIT_CODES: Final = {
@@ -73,7 +73,7 @@ def call(
     """
     import anyio  # noqa: PLC0415 - loaded when the command runs
 
-    from voicegw_mcp import transports  # noqa: PLC0415
+    from voicegw_mcp.transports import client  # noqa: PLC0415
 
     given = parse_arguments(arguments or [])
     server = _address(url, token_env, config) if url is not None else _launch(config, token_env)
@@ -88,7 +88,7 @@ def call(
         properties: Mapping[str, Any] = tools[tool].get("properties", {})
         return {key: _value(key, raw, text, properties) for key, (raw, text) in given.items()}
 
-    answer = anyio.run(transports.call_tool, server, tool, prepare)
+    answer = anyio.run(client.call_tool, server, tool, prepare)
     terminal.print_json(answer.data, pretty=False if as_json else None)
     if answer.is_error:
         raise typer.Exit(exit_code_of(answer.data))
@@ -150,7 +150,7 @@ def _refuse_constant(name: str) -> float:
 
 
 def _launch(config: str | None, token_env: str | None) -> "Launch":
-    from voicegw_mcp.transports import Launch  # noqa: PLC0415 - as in call()
+    from voicegw_mcp.transports.client import Launch  # noqa: PLC0415 - as in call()
 
     if token_env is not None:
         raise InvalidInput(
@@ -163,7 +163,7 @@ def _launch(config: str | None, token_env: str | None) -> "Launch":
 
 
 def _address(url: str, token_env: str | None, config: str | None) -> "Address":
-    from voicegw_mcp.transports import Address  # noqa: PLC0415 - as in call()
+    from voicegw_mcp.transports.client import Address  # noqa: PLC0415 - as in call()
 
     if config is not None:
         raise InvalidInput(

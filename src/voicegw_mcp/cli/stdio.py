@@ -82,7 +82,7 @@ def serve(config: str | None, toolsets: Sequence[str] = ()) -> None:
         from voicegw_mcp.core.gateway import Gateway  # noqa: PLC0415
         from voicegw_mcp.server import build_server  # noqa: PLC0415
         from voicegw_mcp.tools import choose_tools  # noqa: PLC0415
-        from voicegw_mcp.transports import serve_stdio  # noqa: PLC0415
+        from voicegw_mcp.transports.stdio import serve_stdio  # noqa: PLC0415
 
         tools = choose_tools(toolsets)
         sys.stdout.flush()

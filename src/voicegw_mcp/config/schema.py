@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from voicegw_mcp.config.parse import Problem, dotted
 from voicegw_mcp.config.redaction import hide_in_text, is_literal_secret
 from voicegw_mcp.config.values import is_list, is_map
+from voicegw_mcp.domain import Role
 from voicegw_mcp.errors import nearest, quote
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ IGNORED_SECTIONS: Final = frozenset({"livekit", "ingest", "retention", "workers"
 """Top-level sections of VoiceGateway 0.27 that have no meaning here."""
 
 BudgetAction = Literal["warn", "throttle", "block"]
-Role = Literal["viewer", "operator", "admin"]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from voicegw_mcp.config.disk import LOCK_TIMEOUT_S, RETRY_AFTER_MS, Patience, version_of
+from voicegw_mcp.config.document import DELETE
+from voicegw_mcp.config.excerpt import Excerpt
 from voicegw_mcp.config.replacement import Superseded, Unconfirmed
 from voicegw_mcp.core.catalog import Catalog
 from voicegw_mcp.core.drafts import Draft, Plan, make_draft, require_untouched
 from voicegw_mcp.core.recovery import settle
+from voicegw_mcp.domain import Role
 from voicegw_mcp.errors import Conflict, GatewayError, StoreUnavailable
 from voicegw_mcp.store import changes as journal
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.config.disk import DiskFile
     from voicegw_mcp.config.file import ConfigFile
+    from voicegw_mcp.core.access import Access
     from voicegw_mcp.core.gateway import Gateway
     from voicegw_mcp.store.sqlite import Connection, Transact
 
@@ -71,6 +75,7 @@ async def apply_change(
         dry_run: verify and return the diff, write nothing.
 
     Raises:
+        Forbidden: the caller's role does not allow it.
         Conflict: ``if_version`` does not match, an editor changed the same entry meanwhile, or another process holds
             the file for too long.
         ConfigInvalid: the file is broken, or cannot be edited without harm.
@@ -78,6 +83,9 @@ async def apply_change(
         ReadOnly: the file takes no changes.
         StoreUnavailable: the journal or the file cannot be written.
     """
+    access = gateway.caller.access
+    access.require(Role.OPERATOR, "A change")
+    plan = partial(_allowed, plan=plan, access=access)
     if dry_run:
         draft = await anyio.to_thread.run_sync(make_draft, gateway.config_file, plan, if_version)
         return _receipt(gateway, draft, None)
@@ -86,6 +94,14 @@ async def apply_change(
     patience = Patience.of(LOCK_TIMEOUT_S, lambda: store.closed)
     # The store runs it to its end even when the caller goes away: half a change is what recovery is for.
     return await store.run(partial(_write, gateway, _Order(plan, tool, if_version, patience)))
+
+
+def _allowed(catalog: Catalog, *, plan: Callable[[Catalog], Plan], access: Access) -> Plan:
+    """Plan, and refuse who may not do that: deleting, and putting back what was, are for administrators."""
+    planned = plan(catalog)
+    if any(isinstance(edit, Excerpt) or edit.value is DELETE for edit in planned.edits):
+        access.require(Role.ADMIN, "Deleting and undoing")
+    return planned
 
 
 @dataclass(frozen=True, slots=True)

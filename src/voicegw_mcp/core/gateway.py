@@ -25,6 +25,7 @@ from voicegw_mcp.config.file import ConfigFile, find_config
 from voicegw_mcp.config.overlay import FILE_NAME
 from voicegw_mcp.config.secrets import Secrets
 from voicegw_mcp.config.values import is_map
+from voicegw_mcp.core.access import EVERYTHING, Access
 from voicegw_mcp.core.catalog import Catalog
 from voicegw_mcp.core.pricing import PriceBook, PriceOverride
 from voicegw_mcp.core.recovery import Drift, describe_drift, recover
@@ -43,10 +44,11 @@ DEFAULT_STORE: Final = "~/.config/voicegateway/voicegw.db"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: the door (``stdio``, ``cli``) and a name to write into the journal."""
+    """Who calls: the door (``stdio``, ``http``, ``cli``), a name to write into the journal, and what he may do."""
 
     door: str
     actor: str
+    access: Access = EVERYTHING
 
 
 class StoreHandle:
@@ -229,9 +231,12 @@ class Gateway:
             instance_id=random.token_hex(6),
         )
 
-    def as_caller(self, actor: str) -> Gateway:
-        """Return the same gateway, seen by another caller of the same door."""
-        return replace(self, caller=replace(self.caller, actor=actor)) if actor else self
+    def as_caller(self, actor: str, access: Access | None = None) -> Gateway:
+        """Return the same gateway, seen by another caller of the same door; ``access`` is what he may do, when it is less."""
+        if not actor and access is None:
+            return self
+        caller = replace(self.caller, actor=actor or self.caller.actor, access=access or self.caller.access)
+        return replace(self, caller=caller)
 
     def catalog(self) -> Catalog:
         """Return what is configured now; costs one ``stat`` when nothing changed.

@@ -10,12 +10,12 @@ import anyio
 import pytest
 import uvicorn
 
-from voicegw_mcp import transports
 from voicegw_mcp.cli.call import exit_code_of, parse_arguments
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.errors import InvalidInput, ServerUnreachable, StoreUnavailable
 from voicegw_mcp.server import build_server
 from voicegw_mcp.tools import TOOLS
+from voicegw_mcp.transports import client as transports
 
 WAIT_S = 20
 

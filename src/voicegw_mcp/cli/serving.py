@@ -1,5 +1,6 @@
 """``voicegw mcp`` and ``voicegw serve``: the same server, over standard input and output or over HTTP."""
 
+import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,6 +144,8 @@ def _serve_http(config: str | None, toolsets: Sequence[str], place: _Place) -> N
     app = build_app(
         build_server(gateway, tools), hosts, identities, open_without_token=is_loopback(place.host)
     )
+
+    gc.freeze()  # what was imported stays until the end: no need to look for garbage in it again and again
 
     async def run() -> None:
         try:

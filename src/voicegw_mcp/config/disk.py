@@ -155,12 +155,12 @@ class DiskFile:
 
     def _obstacle(self) -> str:
         target = self._target()
-        if target.exists() and not os.access(target, os.W_OK):
+        if target.exists() and not _may(target, os.W_OK):
             return "the file is read-only"
         folder = next(place for place in target.parents if place.exists() or place == place.parent)
         if not folder.is_dir():
             return f"{folder} is no folder"
-        if not os.access(folder, os.W_OK | os.X_OK):
+        if not _may(folder, os.W_OK | os.X_OK):
             return "its folder is read-only"
         if self._is_mount_point(target):
             return "it is mounted by itself, and a mounted file cannot be replaced in one step"
@@ -242,7 +242,7 @@ class DiskFile:
         try:
             if self.target() != target:  # a symlink that leads elsewhere now
                 raise replacement.Superseded
-            if target.exists() and not os.access(target, os.W_OK):
+            if target.exists() and not _may(target, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             replacement.replace_file(names, expected, new)
         except OSError as error:
@@ -279,6 +279,11 @@ class DiskFile:
             hint="Free space or check the disk, then repeat the call.",
             details={"file": str(self.path)},
         )
+
+
+def _may(path: Path, mode: int) -> bool:
+    """Say whether this user may; a no is asked again: a call that was only disturbed must not send a change elsewhere."""
+    return os.access(path, mode) or os.access(path, mode)
 
 
 def _share_lock(place: Path, target: Path) -> None:

@@ -24,7 +24,8 @@ from voicegw_mcp.config.emit import refuse
 from voicegw_mcp.config.flow import segments
 from voicegw_mcp.config.layout import entry_place, is_blank, line_end
 from voicegw_mcp.config.parse import ParsedFile, parse
-from voicegw_mcp.config.redaction import HIDDEN, KEY_SHAPE, ShownFile, revealed, shown
+from voicegw_mcp.config.redaction import HIDDEN, ShownFile, count_hidden, revealed, shown, shown_part
+from voicegw_mcp.config.secret_comments import comments
 from voicegw_mcp.config.splice import Splicer
 from voicegw_mcp.errors import ConfigInvalid
 
@@ -209,9 +210,11 @@ def _hidden_in(parsed: ParsedFile, start: int, end: int) -> int:
 
 def _restored(parsed: ParsedFile, was: Excerpt) -> ParsedFile:
     chosen = _widest(shown(parsed), was)
-    if chosen.hidden and chosen.text:
-        chosen = _with_comments(chosen, parsed)
-    return revealed(parse(_put(parsed, chosen)), parsed, chosen.path, chosen.hidden)
+    restored = parse(_put(parsed, chosen))
+    if not chosen.hidden:
+        return restored
+    restored, hidden = _with_comments(restored, parsed, chosen)
+    return revealed(restored, parsed, chosen.path, hidden)
 
 
 def _widest(parsed: ParsedFile, was: Excerpt) -> Excerpt:
@@ -225,18 +228,48 @@ def _widest(parsed: ParsedFile, was: Excerpt) -> Excerpt:
     return was
 
 
-def _with_comments(was: Excerpt, parsed: ParsedFile) -> Excerpt:
-    """Return the excerpt with the keys in its comments, where the entry in the file has the same comments."""
-    known: dict[str, set[str]] = {}
-    for line in (entry_text(parsed, was.path) or "").splitlines(keepends=True):
-        if line.lstrip().startswith("#"):
-            known.setdefault(KEY_SHAPE.sub(HIDDEN, line), set()).add(line)
-    lines, found = was.text.splitlines(keepends=True), 0
-    for number, line in enumerate(lines):
-        if len(known.get(line, ())) == 1:
-            (lines[number],) = known[line]
-            found += len(KEY_SHAPE.findall(lines[number]))
-    return replace(was, text="".join(lines), hidden=was.hidden - found)
+def _with_comments(restored: ParsedFile, parsed: ParsedFile, was: Excerpt) -> tuple[ParsedFile, int]:
+    """Return the file with the keys in the comments of an entry, and how many of its keys are still hidden.
+
+    A comment comes back where the entry in the file has the very comments that it had, one for one.
+    """
+    visible = shown(parsed)
+    own, seen, kept = (_comments(file, was.path) for file in (restored, visible, parsed))
+    if len(seen) != len(kept):
+        return restored, was.hidden
+    places: dict[str, list[tuple[int, int]]] = {}
+    for start, end in own:
+        places.setdefault(restored.text[start:end], []).append((start, end))
+    known: dict[str, list[str]] = {}
+    for (start, end), (first, last) in zip(seen, kept, strict=True):
+        known.setdefault(visible.text[start:end], []).append(parsed.text[first:last])
+    found: list[tuple[int, int, str]] = []
+    hidden = was.hidden
+    for text, secrets in known.items():
+        if HIDDEN in text and len(secrets) == len(places.get(text, ())):
+            found += [(*place, secret) for place, secret in zip(places[text], secrets, strict=True)]
+            hidden -= sum(count_hidden(secret, text) for secret in secrets if secret != text)
+    text, done = "", 0
+    for start, end, secret in sorted(found):
+        text += restored.text[done:start] + secret
+        done = end
+    return parse(text + restored.text[done:]) if found else restored, hidden
+
+
+def _comments(parsed: ParsedFile, path: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Return where the comments of an entry stand."""
+    start, end = 0, len(parsed.text)
+    if path:
+        place = entry_place(parsed.tree, path)
+        if place is None:
+            return []
+        if place[0].flow:
+            part = segments(parsed.text, place[0])[place[2]]
+            start, end = part.start, part.stop
+        else:
+            lines = Splicer(whole_lines(parsed)[0]).lines_of(*place)
+            start, end = lines.lead, min(lines.end, end)
+    return [(comment.start, comment.end) for comment in comments(parsed, start, end)]
 
 
 def _put(parsed: ParsedFile, was: Excerpt) -> str:
@@ -266,10 +299,14 @@ def _without(parsed: ParsedFile, was: Excerpt) -> str:
     found = _before_next(left, was.path[:-1], was.previous) if was.between else None
     if found is not None:
         start, end = found
-        now = left.text[start:end].splitlines()
-        if [line for line in now if line.strip()] == [line for line in was.gap.splitlines() if line.strip()]:
+        # A key in a comment between the entries is hidden in what was kept: the comments are those of the file.
+        now, before = left.text[start:end].splitlines(keepends=True), was.gap.splitlines(keepends=True)
+        visible = shown_part(left, start, end).splitlines(keepends=True)
+        if list(filter(str.strip, visible)) == list(filter(str.strip, before)):
+            kept = iter(list(filter(str.strip, now)))
+            gap = "".join(next(kept) if line.strip() else line for line in before)
             with contextlib.suppress(ConfigInvalid):
-                return verified(left.text[:start] + was.gap + left.text[end:], left.data).text
+                return verified(left.text[:start] + gap + left.text[end:], left.data).text
     return left.text
 
 
@@ -294,12 +331,12 @@ def _put_lines(parsed: ParsedFile, was: Excerpt) -> str:
         if was.below != was.below_left == parsed.text[slice(*below)]:
             end, new = below[1], new + was.below
     else:
-        start = end = _spot(work, splicer, was)
+        start = end = _spot(work, parsed, splicer, was)
         new = was.text
     return (work.text[:start] + new + work.text[end:]).removesuffix(ending)
 
 
-def _spot(work: ParsedFile, splicer: Splicer, was: Excerpt) -> int:
+def _spot(work: ParsedFile, parsed: ParsedFile, splicer: Splicer, was: Excerpt) -> int:
     beside = entry_place(work.tree, (*was.path[:-1], was.previous)) if was.previous is not None else None
     if beside is not None:
         node, owner, index = beside
@@ -320,4 +357,4 @@ def _spot(work: ParsedFile, splicer: Splicer, was: Excerpt) -> int:
     end = floor  # a key in a comment between the entries
     for _ in range(was.gap.count("\n")):
         end = line_end(work.text, end)
-    return end if KEY_SHAPE.sub(HIDDEN, work.text[floor:end]) == was.gap else other
+    return end if shown_part(parsed, floor, end) == was.gap else other

@@ -1,84 +1,62 @@
 """What of a file may be shown: keys that someone wrote into it are hidden where they stand, and nothing else is.
 
-Names decide (``api_key``, ``X-Auth-Token``), then the place in a URL (user and password, secret parameters), then the
-shape of well-known keys. May import ``config.layout``, ``config.parse``, ``config.secrets``, ``config.values``.
+Names decide (``api_key``, ``X-Auth-Token``), then the place in a URL or beside a name inside a text, then the shape of
+well-known keys; comments are searched like the text. May import ``config.layout``, ``config.parse``,
+``config.secret_*``, ``config.values``.
 """
 
 from __future__ import annotations
 
 import functools
-import re
+from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from voicegw_mcp.config.emit import refuse
 from voicegw_mcp.config.layout import after_properties
 from voicegw_mcp.config.nodes import TAG
 from voicegw_mcp.config.parse import ParsedFile, dotted, parse
-from voicegw_mcp.config.secrets import REFERENCE, SECRET_KEYS
+from voicegw_mcp.config.secret_comments import hidden_comments
+from voicegw_mcp.config.secret_names import ID_LEVELS, inherited, is_secret_name, mentions_secret
+from voicegw_mcp.config.secret_text import (
+    HIDDEN,
+    has_shape,
+    hide_in_text,
+    is_literal_secret,
+    marked_lines,
+    telling,
+)
 from voicegw_mcp.config.values import is_list, is_map
 from voicegw_mcp.errors import ConfigInvalid, Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from voicegw_mcp.config.nodes import Node
 
-HIDDEN: Final = "***"
-
-SECRET_NAMES: Final = re.compile(
-    r"(^|_)(key|keys|token|secrets?|passw(or)?ds?|passphrase|pass|pwd|credentials?|authorization|auth|bearer|cookies?"
-    r"|jwt|(api|access|auth|bearer|refresh)_tokens)$|^tokens$|(api|access|private|secret|subscription|speech)keys?$"
-)
-"""Names, in snake case, whose values nobody shows: what providers, HTTP headers and plugins call their keys."""
-
-NOT_SECRET: Final = frozenset(
-    {"sort_key", "primary_key", "cache_key", "foreign_key", "public_key", "partition_key"}
-)
-OWN_SECTIONS: Final = frozenset({"auth", "api_keys"})
-"""Our own sections that hold secrets among other things: what is inside is judged by its own name."""
-
-URL_USER: Final = re.compile(r"(?<=://)[^/\s?#@]+(?=@)")
-URL_PARAMETER: Final = re.compile(r"(?<=[?&])([^=&#\s]{1,64})=([^&#\s]+)")
-KEY_SHAPE: Final = re.compile(r"\b(?:sk|rk|pk|gsk|xai)[-_][A-Za-z0-9_-]{12,}|(?<=\bBearer )[^\s${}]{8,}")
-KEY_MARKS: Final = ("sk-", "sk_", "rk-", "rk_", "pk-", "pk_", "xai-", "xai_", "Bearer ")
-"""What every text that ``KEY_SHAPE`` finds something in has: looked for first, because it is a hundred times faster."""
-
-HEADER_REFERENCE: Final = re.compile(rf"(?:[A-Za-z][A-Za-z0-9_-]{{0,31}} )?{REFERENCE.pattern}")
+__all__ = [
+    "HIDDEN",
+    "ShownFile",
+    "count_hidden",
+    "hide_in_text",
+    "hide_secrets",
+    "is_literal_secret",
+    "is_secret_name",
+    "revealed",
+    "secret_places",
+    "shown",
+    "shown_part",
+]
 
 
-@functools.lru_cache(maxsize=4096)
-def is_secret_name(name: str) -> bool:
-    """Say whether what goes by this name is a secret, in any spelling: ``auth_token``, ``X-Api-Key``, ``accessToken``."""
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-. ]", "_", name).lower()
-    return SECRET_NAMES.search(snake) is not None and snake not in NOT_SECRET
-
-
-def is_literal_secret(name: str, value: object) -> bool:
-    """Say whether ``value`` is a secret by its name or shape and no reference; ``Bearer ${NAME}`` is one in a header."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return False
-    if not isinstance(value, str):
-        return is_secret_name(name)
-    if not is_secret_name(name):
-        return KEY_SHAPE.fullmatch(value.strip()) is not None
-    reference = REFERENCE if SECRET_KEYS.search(name) else HEADER_REFERENCE
-    return bool(value.strip()) and reference.fullmatch(value.strip()) is None
-
-
-def hide_in_text(text: str) -> str:
-    """Return a text as it may be shown: without user, password and secret parameters of a URL, and well-known keys."""
-    text = URL_USER.sub(lambda match: match[0] if REFERENCE.fullmatch(match[0]) else HIDDEN, text)
-    text = URL_PARAMETER.sub(
-        lambda match: f"{match[1]}={HIDDEN}" if is_literal_secret(match[1], match[2]) else match[0], text
-    )
-    return KEY_SHAPE.sub(HIDDEN, text) if any(mark in text for mark in KEY_MARKS) else text
-
-
-def hide_secrets(data: Any, name: str = "") -> Any:
-    """Return data as it may be shown; what is not JSON (dates) becomes text."""
+def hide_secrets(data: Any, name: str = "", *, ids: int = 0) -> Any:
+    """Return data as it may be shown; what is not JSON (dates) becomes text. The keys of ``ids`` levels are ids."""
     if is_map(data):
-        return {str(key): hide_secrets(value, _inherited(name, str(key))) for key, value in data.items()}
+        shown_data: dict[str, Any] = {}
+        for key, value in data.items():
+            inner, left = _step(name, str(key), value, ids)
+            shown_data[str(key)] = hide_secrets(value, inner, ids=left)
+        return shown_data
     if is_list(data):
         return [hide_secrets(value, name) for value in data]
     if is_literal_secret(name, data):
@@ -89,12 +67,13 @@ def hide_secrets(data: Any, name: str = "") -> Any:
 
 
 def secret_places(
-    data: Any, path: tuple[str | int, ...] = (), name: str = ""
+    data: Any, path: tuple[str | int, ...] = (), name: str = "", *, ids: int = 0
 ) -> Iterator[tuple[str | int, ...]]:
     """Yield the path of every secret that is written out in ``data``."""
     if is_map(data):
         for key, value in data.items():
-            yield from secret_places(value, (*path, str(key)), _inherited(name, str(key)))
+            inner, left = _step(name, str(key), value, ids)
+            yield from secret_places(value, (*path, str(key)), inner, ids=left)
     elif is_list(data):
         for index, value in enumerate(data):
             yield from secret_places(value, (*path, index), name)
@@ -102,11 +81,20 @@ def secret_places(
         yield path
 
 
+def _step(name: str, key: str, value: object, ids: int) -> tuple[str, int]:
+    """Return the name that a value in a mapping goes by, and how many levels of ids are below its key."""
+    if ids and is_map(value):
+        return "", ids - 1
+    return inherited(name, key), ID_LEVELS.get(key, 0) if is_map(value) else 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ShownFile(ParsedFile):
     """A file as it may be shown; ``holes`` are the places in ``text`` that stand for a secret."""
 
     holes: tuple[int, ...] = ()
+    cuts: tuple[tuple[int, int, str], ...] = ()
+    """What was replaced: start and end in the file itself, and the text that stands there instead."""
 
 
 @functools.lru_cache(
@@ -119,19 +107,34 @@ def shown(parsed: ParsedFile) -> ParsedFile:
         ConfigInvalid: a secret is written in a form that cannot be hidden.
     """
     text = parsed.text
-    # One look at the whole text spares most files a look at each scalar: this is done at every change.
-    telling = any(mark in text for mark in KEY_MARKS) or ("://" in text and ("@" in text or "=" in text))
-    text, holes = _hidden(text, _cuts(parsed.tree.root, "", text, telling=telling), [])
-    if telling:  # what is left stands in comments
-        marks = [(match.start(), match.end(), HIDDEN) for match in KEY_SHAPE.finditer(text)]
-        text, holes = _hidden(text, marks, holes)
-    if text == parsed.text:
+    # One look at the whole text spares most entries a look of their own: this is done at every change.
+    marks = telling(text)
+    if not marks:
+        return parsed
+    cuts = _chosen([*_cuts(parsed.tree.root, "", text, marks, 0), *hidden_comments(parsed, marks)], text)
+    visible, holes = _hidden(text, cuts)
+    # What is left is an anchor, or a key only as it is written.
+    if any(map(has_shape, marked_lines(visible, telling(visible) if cuts else marks))):
+        raise refuse("it holds a key in a form that cannot be hidden from the journal")
+    if not cuts:
         return parsed
     try:
-        found = parse(text)
+        found = parse(visible)
     except ConfigInvalid:
         raise refuse("it holds a key in a form that cannot be hidden from the journal") from None
-    return ShownFile(found.text, found.data, found.tree, tuple(holes))
+    return ShownFile(found.text, found.data, found.tree, tuple(holes), tuple(cuts))
+
+
+def shown_part(parsed: ParsedFile, start: int, end: int) -> str:
+    """Return a part of the file's text as it may be shown; what is cut in the middle of a secret is hidden whole."""
+    visible = shown(parsed)
+    cuts = visible.cuts if isinstance(visible, ShownFile) else ()
+    parts: list[str] = []
+    for first, last, piece in cuts:
+        if first < end and last > start:
+            parts += [parsed.text[start:first], piece]
+            start = last
+    return "".join([*parts, parsed.text[start:end]])
 
 
 def revealed(
@@ -161,7 +164,7 @@ def revealed(
         if was != written:
             lost = dotted(place)
         elif now != was:
-            hidden -= _count(now, was)
+            hidden -= count_hidden(now, was)
             start = after_properties(restored.text, node)
             text = text[:start] + now + text[start + len(written) :]
     found = parse(text)
@@ -175,26 +178,33 @@ def revealed(
     return found
 
 
-def _hidden(text: str, cuts: Iterable[tuple[int, int, str]], holes: Iterable[int]) -> tuple[str, list[int]]:
-    """Return the text with pieces of it replaced, and where in it something is hidden now."""
-    parts: list[str] = []
-    old, new = sorted(holes), list[int]()
-    done = length = 0
+def _chosen(cuts: Iterable[tuple[int, int, str]], text: str) -> list[tuple[int, int, str]]:
+    """Return the cuts in order, without those that change nothing or begin inside another."""
+    found: list[tuple[int, int, str]] = []
+    done = 0
     # An anchored text may be a key by the name of its alias: there it is hidden as a whole, which counts.
     for start, end, piece in sorted(set(cuts), key=lambda cut: (cut[0], f'"{HIDDEN}"' not in cut[2])):
-        if start < done or text[start:end] == piece:
-            continue
-        new += [hole + length - done for hole in old if done <= hole < start]
+        if start >= done and text[start:end] != piece:
+            found.append((start, end, piece))
+            done = end
+    return found
+
+
+def _hidden(text: str, cuts: Iterable[tuple[int, int, str]]) -> tuple[str, list[int]]:
+    """Return the text with pieces of it replaced, and where in it something is hidden now."""
+    parts: list[str] = []
+    holes: list[int] = []
+    done = length = 0
+    for start, end, piece in cuts:
         length += start - done
-        new += [length] * _count(text[start:end], piece)
+        holes += [length] * count_hidden(text[start:end], piece)
         length += len(piece)
         parts += [text[done:start], piece]
         done = end
-    new += [hole + length - done for hole in old if hole >= done]
-    return "".join([*parts, text[done:]]), new
+    return "".join([*parts, text[done:]]), holes
 
 
-def _count(secret: str, piece: str) -> int:
+def count_hidden(secret: str, piece: str) -> int:
     """Return how many secrets of a text are hidden in what is shown of it."""
     return max(1, piece.count(HIDDEN) - secret.count(HIDDEN))
 
@@ -226,30 +236,59 @@ def _node_at(node: Node | None, path: tuple[str | int, ...]) -> Node | None:
     return node
 
 
-def _inherited(outer: str, inner: str) -> str:
-    """Return the name a value inside a mapping goes by: inside ``credentials`` everything is a secret."""
-    return (
-        outer if outer not in OWN_SECTIONS and is_secret_name(outer) and not is_secret_name(inner) else inner
-    )
-
-
-def _cuts(node: Node | None, name: str, text: str, *, telling: bool) -> Iterator[tuple[int, int, str]]:
-    """Yield what to cut out of the text; without ``telling`` only names can make a scalar a secret."""
+def _cuts(
+    node: Node | None, name: str, text: str, marks: Sequence[int], ids: int
+) -> Iterator[tuple[int, int, str]]:
+    """Yield what to cut out of the values; without a mark in it only its name can make a scalar a secret."""
     if node is not None and node.kind == "alias":
-        node = node.target if is_secret_name(name) else None
+        node = node.target if is_secret_name(name) or mentions_secret(name) else None
     if node is None:
         return
-    if node.kind == "map":
-        for key, value in node.items:
-            yield from _cuts(value, _inherited(name, key.name), text, telling=telling)
-    elif node.kind == "seq":
-        for _, value in node.items:
-            yield from _cuts(value, name, text, telling=telling)
-    elif (telling or is_secret_name(name)) and node.tag not in {f"{TAG}null", f"{TAG}bool"}:
-        start = after_properties(text, node)
-        written = text[start : node.end]
-        if is_literal_secret(name, node.name):
-            bare = written.rstrip()
-            yield start, node.end, f'"{HIDDEN}"{written[len(bare) :]}'
-        elif hide_in_text(written) != written:
-            yield start, node.end, hide_in_text(written)
+    everything = is_secret_name(name) or mentions_secret(name)
+    if node.kind == "scalar":
+        yield from _scalar_cut(node, name, text, marks)
+        return
+    for key, value in node.items:
+        if not everything and not _is_marked(marks, key.start, value.end):
+            continue
+        inner, left = name, 0
+        if node.kind == "map":
+            if has_shape(key.name):
+                raise refuse("it holds a key in a form that cannot be hidden from the journal")
+            is_entry = (value.target or value).kind == "map"
+            inner = "" if ids and is_entry else inherited(name, key.name)
+            left = (ids - 1 if ids else ID_LEVELS.get(key.name, 0)) if is_entry else 0
+        yield from _cuts(value, inner, text, marks, left)
+
+
+def _scalar_cut(node: Node, name: str, text: str, marks: Sequence[int]) -> Iterator[tuple[int, int, str]]:
+    if node.tag in {f"{TAG}null", f"{TAG}bool"}:
+        return
+    start = after_properties(text, node)
+    written = text[start : node.end]
+    bare = written.rstrip()
+    if is_literal_secret(name, node.name):
+        yield start, node.end, f'"{HIDDEN}"{written[len(bare) :]}'
+    elif _is_marked(marks, start, node.end):
+        yield start, node.end, _visible(bare, node) + written[len(bare) :]
+
+
+def _visible(written: str, node: Node) -> str:
+    """Return a scalar that holds no secret by its name as it may be shown, as it is written."""
+    value = hide_in_text(node.name)
+    if value == node.name:
+        return f'"{HIDDEN}"' if has_shape(written) else written
+    inner = written[1:-1] if node.style in ("'", '"') else written
+    if inner == node.name and not value.startswith(HIDDEN):
+        return written.replace(inner, value)
+    if inner == node.name and node.style in ("'", '"'):
+        return f"{written[0]}{value}{written[-1]}"
+    piece = hide_in_text(written)
+    if node.style in ("|", ">") and piece.count(HIDDEN) == value.count(HIDDEN):
+        return piece
+    return f'"{HIDDEN}"'
+
+
+def _is_marked(marks: Sequence[int], start: int, end: int) -> bool:
+    at = bisect_left(marks, start)
+    return at < len(marks) and marks[at] < end

@@ -82,3 +82,44 @@ async def test_asterisks_that_someone_wrote_come_back(path, call, undo):
         await call("delete_project", {"project_id": "a", "confirm": True})
         await undo()
         assert path.read_text() == start
+
+
+COMMENTED = """\
+providers:
+  # api_key: hunter2hunter2
+  a:
+    type: openai
+    api_key: ${A_KEY}   # was AIzaSyA1234567890abcdefghijk
+    # token = "hunter2"
+    # -----BEGIN PRIVATE KEY-----
+    # MIIhunter2
+    # -----END PRIVATE KEY-----
+  # between, password: hunter2
+
+  b: {type: openai, api_key_2: hunter2}
+"""
+
+
+@pytest.mark.parametrize("provider_id", ["a", "b", "c"])
+async def test_keys_in_comments_are_in_no_journal_and_come_back_with_an_update(
+    gateway, path, call, undo, provider_id
+):
+    path.write_text(COMMENTED)
+    await call("add_provider", {"provider_id": provider_id, "options": {"more": 1}, **KEEP})
+    after = path.read_text()
+    undone = await undo()
+    assert path.read_text() == COMMENTED
+    await undo(undone)
+    assert path.read_text() == after
+    for row in await journal.list_changes(await gateway.store(), limit=50):
+        kept = row.edits + row.diff + row.summary
+        assert "hunter2" not in kept
+        assert "AIza" not in kept
+
+
+async def test_an_entry_deleted_with_a_key_in_its_comment_does_not_come_back_without_it(path, call, undo):
+    path.write_text(COMMENTED)
+    await call("delete_provider", {"provider_id": "a", "confirm": True})
+    await refused(undo, path)
+    assert "***" not in path.read_text()
+    assert "AIza" not in path.read_text()

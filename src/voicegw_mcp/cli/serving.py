@@ -110,7 +110,7 @@ def _serve_http(config: str | None, toolsets: Sequence[str], place: _Place) -> N
     from voicegw_mcp.tools import choose_tools  # noqa: PLC0415
     from voicegw_mcp.transports.http import listen, serve_http  # noqa: PLC0415
     from voicegw_mcp.web.app import build_app  # noqa: PLC0415
-    from voicegw_mcp.web.hosts import Hosts, is_loopback  # noqa: PLC0415
+    from voicegw_mcp.web.hosts import Hosts, bind_name, is_loopback  # noqa: PLC0415
     from voicegw_mcp.web.identities import Identities  # noqa: PLC0415
 
     tools = choose_tools(toolsets)
@@ -133,7 +133,7 @@ def _serve_http(config: str | None, toolsets: Sequence[str], place: _Place) -> N
         ) from error
 
     def ready() -> None:
-        address = f"http://{place.host}:{bound.getsockname()[1]}"
+        address = f"http://{bind_name(place.host) or '127.0.0.1'}:{bound.getsockname()[1]}"
         terminal.print_line(f"voicegw serves {gateway.config_file.path}")
         terminal.print_line(f"  {address}/mcp   Streamable HTTP")
         terminal.print_line(f"  {address}/sse   HTTP+SSE")

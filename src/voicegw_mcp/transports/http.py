@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import FrameType
     from typing import TypeAlias
 
     from mcp.server.lowlevel import Server
@@ -180,6 +181,11 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; uvicorn would raise the signal again at the end of ``serve``, before what is open can be closed."""
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()
 
 
 class _Patient(H11Protocol):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 OPEN_PATHS: Final = frozenset({"/health"})
 
+MAX_DIGITS: Final = 20
+"""Digits of a Content-Length at most: Python refuses to read thousands of them with an exception."""
+
 BODY_S: Final = 30.0
 """How long a request body may take to arrive."""
 
@@ -118,7 +121,9 @@ class Guard:
                 ),
             )
         length = headers.only(b"content-length")
-        if length is not None and (not length.isdigit() or int(length) > MAX_BODY_BYTES):
+        if length is not None and (
+            not length.isdigit() or len(length) > MAX_DIGITS or int(length) > MAX_BODY_BYTES
+        ):
             return refuse(
                 413,
                 InvalidInput(f"A request body holds at most {MAX_BODY_BYTES:,} bytes.", hint="Send less."),

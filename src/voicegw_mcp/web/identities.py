@@ -61,7 +61,12 @@ class Identities:
 
         A reference that stands for nothing, or a token that is too short, closes the door: it must not open it to all.
         """
-        return bool(self._keys()) or self._gateway.secrets.look_up(ENVIRONMENT_TOKEN).value is not None
+        if self._gateway.secrets.look_up(ENVIRONMENT_TOKEN).value is not None:
+            return True
+        try:
+            return bool(self._gateway.catalog().settings.auth.api_keys)
+        except ConfigInvalid:  # a file that was never good may name tokens
+            return True
 
     def _known(self) -> Iterator[tuple[bytes, Identity]]:
         yield from self._entry(ENVIRONMENT_TOKEN, "token", Access())

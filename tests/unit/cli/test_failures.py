@@ -31,7 +31,7 @@ def test_a_named_file_that_is_missing_ends_with_2_and_says_what_to_do(voicegw, m
     assert "elsewhere.yaml (VOICEGW_CONFIG)" in voicegw("projects").err
 
 
-@pytest.mark.parametrize("transport", ["http", "sse", ""])
+@pytest.mark.parametrize("transport", ["sse", ""])
 def test_mcp_serves_no_other_transport_than_stdio(voicegw, transport):
     found = voicegw("mcp", "-t", transport)
     assert (found.code, found.out) == (2, "")

@@ -10,6 +10,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "help"
 COMMANDS = [
     (),
     ("mcp",),
+    ("serve",),
     ("init",),
     ("check",),
     ("status",),

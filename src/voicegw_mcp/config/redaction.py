@@ -265,12 +265,11 @@ def _scalar_cut(node: Node, name: str, text: str, marks: Sequence[int]) -> Itera
     if node.tag in {f"{TAG}null", f"{TAG}bool"}:
         return
     start = after_properties(text, node)
-    written = text[start : node.end]
-    bare = written.rstrip()
+    written = text[start : node.end].rstrip()  # blank lines below a block text belong to nobody
     if is_literal_secret(name, node.name):
-        yield start, node.end, f'"{HIDDEN}"{written[len(bare) :]}'
+        yield start, start + len(written), f'"{HIDDEN}"'
     elif _is_marked(marks, start, node.end):
-        yield start, node.end, _visible(bare, node) + written[len(bare) :]
+        yield start, start + len(written), _visible(written, node)
 
 
 def _visible(written: str, node: Node) -> str:

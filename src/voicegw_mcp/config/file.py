@@ -150,11 +150,6 @@ class ConfigFile:
         """Whether there was a file at the last ``load``."""
         return stamp_of(self.path) is not None
 
-    def is_overlaid(self) -> bool:
-        """Say whether an overlay is in force, as far as it was read; reads the files when they never were."""
-        good = self._good or self.load()
-        return good.overlay is not None
-
     def obstacle(self) -> str:
         """Return why the file takes no changes, "" when it does; looked at anew at most once a second."""
         now = time.monotonic()

@@ -190,7 +190,7 @@ def _read_off(
 @contextlib.contextmanager
 def _locked(files: ConfigFile, patience: Patience) -> Generator[tuple[Mapping[Path, Path], str]]:
     """Hold the locks of the files that may take a change; give what each path leads to, and what the base's obstacle is."""
-    overlaid = files.is_overlaid()
+    overlaid = files.load_unbroken().overlay is not None  # a broken file takes no change, so no lock either
     obstacle = files.base.obstacle() if files.overlay is not None else ""
     wanted: list[DiskFile] = [] if obstacle else [files.base]
     if files.overlay is not None and (obstacle or overlaid):

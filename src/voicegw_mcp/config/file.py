@@ -148,7 +148,7 @@ class ConfigFile:
     @property
     def exists(self) -> bool:
         """Whether there was a file at the last ``load``."""
-        return stamp_of(self.path) is not None
+        return bool(self._stamps_read and self._stamps_read[0]) or stamp_of(self.path) is not None
 
     def obstacle(self) -> str:
         """Return why the file takes no changes, "" when it does; looked at anew at most once a second."""
@@ -165,6 +165,10 @@ class ConfigFile:
         """Return the files that keep what somebody saved and somebody else replaced; as old as ``obstacle``."""
         self.obstacle()
         return self._saves
+
+    def stamps_read(self) -> tuple[Stamp, ...] | None:
+        """Return what the last ``load`` saw of the files: another value tells that they may have changed."""
+        return self._stamps_read
 
     def disks(self) -> list[DiskFile]:
         """Return the file and, once it is known, its overlay: the order in which they are locked."""

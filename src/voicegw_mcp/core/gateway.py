@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from voicegw_mcp.config.disk import stamp_of
 from voicegw_mcp.config.file import ConfigFile, find_config
 from voicegw_mcp.config.overlay import FILE_NAME
 from voicegw_mcp.config.secrets import Secrets
@@ -86,10 +85,9 @@ class StoreHandle:
     async def drift(self, files: ConfigFile) -> str:
         """Return how the file differs from the journal of the open store; looks again only when one of them changed."""
         store = await self.get()
-        disks = files.disks()
-        key = (store.stamp(), *(stamp_of(disk.path) for disk in disks))
+        key = (store.stamp(), files.stamps_read())
         if self._drift is None or self._drift.key != key:
-            self._drift = await describe_drift(store, disks, key, self._drift)
+            self._drift = await describe_drift(store, files.disks(), key, self._drift)
         return self._drift.text
 
     async def get(self) -> Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import statistics
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 from figures import Figure
 
+from voicegw_mcp.cli.stdio import collect_seldom
 from voicegw_mcp.config.document import DELETE, Edit
 from voicegw_mcp.core.changes import apply_change
 from voicegw_mcp.core.drafts import Plan
@@ -103,8 +103,7 @@ async def _measure(folder: Path, rounds: int) -> list[Figure]:
     texts = {"starter": starter, "short": file_of(SHORT), "long": file_of(LONG)}
     gateways = {name: _gateway(folder / name, text) for name, text in texts.items()}
     took: dict[str, list[float]] = {name: [] for name in (*texts, "floor")}
-    gc.collect()
-    gc.freeze()  # as the server does when it is ready
+    collect_seldom()  # as the server does when it is ready
     with closing(Floor(folder, starter)) as floor:
         for turn in range(-1, rounds):
             measured = {name: await _change_ms(gateway, floor) for name, gateway in gateways.items()}

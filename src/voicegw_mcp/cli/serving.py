@@ -1,6 +1,5 @@
 """``voicegw mcp`` and ``voicegw serve``: the same server, over standard input and output or over HTTP."""
 
-import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import typer
 from voicegw_mcp.cli import terminal
 from voicegw_mcp.cli.opening import require_named
 from voicegw_mcp.cli.options import Config
-from voicegw_mcp.cli.stdio import TOOLSETS_HELP, serve as serve_stdio
+from voicegw_mcp.cli.stdio import TOOLSETS_HELP, collect_seldom, serve as serve_stdio
 from voicegw_mcp.errors import InvalidInput, StoreUnavailable
 
 MCP_PORT: Final = 8090
@@ -144,8 +143,7 @@ def _serve_http(config: str | None, toolsets: Sequence[str], place: _Place) -> N
     app = build_app(
         build_server(gateway, tools), hosts, identities, open_without_token=is_loopback(place.host)
     )
-
-    gc.freeze()  # what was imported stays until the end: no need to look for garbage in it again and again
+    collect_seldom()
 
     async def run() -> None:
         try:

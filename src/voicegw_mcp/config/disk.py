@@ -1,6 +1,6 @@
 """One configuration file on disk: read, watched by ``stat``, locked against other writers, replaced, recovered.
 
-May import ``config.parse``, ``config.replacement``, ``errors``; filelock only when a change is written.
+May import ``config.parse``, ``config.replacement``, ``config.lock`` and ``errors``.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.config import parse, replacement
+from voicegw_mcp.config.lock import LOCK_TIMEOUT_S, Held, Patience, held
 from voicegw_mcp.config.parse import Problem
 from voicegw_mcp.errors import ConfigInvalid, Conflict, GatewayError, ReadOnly, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
-LOCK_TIMEOUT_S: Final = 5.0
-LOCK_POLL_S: Final = 0.01
-UNLOCK_ATTEMPTS: Final = 3
 RETRY_AFTER_MS: Final = 1000
 """What a caller is told to wait who met another change."""
 
@@ -60,31 +59,12 @@ def stamp_of(path: Path) -> Stamp:
     return (max(found.st_mtime_ns, found.st_ctime_ns), found.st_mtime_ns, found.st_size, found.st_ino)
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a caller waits for locks, for all of them together.
-
-    ``until`` is a ``time.monotonic()`` value; ``given_up`` tells that nobody waits for the answer any more.
-    """
-
-    until: float
-    given_up: Callable[[], bool] = bool
-
-    @classmethod
-    def of(cls, seconds: float, given_up: Callable[[], bool] = bool) -> Patience:
-        """Return the patience of a caller who asks now."""
-        return cls(time.monotonic() + seconds, given_up)
-
-    def left_s(self) -> float:
-        """Return the seconds that are left, 0 at least: then one try is made."""
-        return max(0.0, self.until - time.monotonic())
-
-
 class DiskFile:
     """A file by its path, which may be a symlink and need not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._known_target: Path | None = None
         self._mount: tuple[float, Path, bool] | None = None
 
     def __repr__(self) -> str:
@@ -102,10 +82,14 @@ class DiskFile:
             raise self._not_writable(error) from error
 
     def _target(self) -> Path:
-        try:
-            return Path(os.path.realpath(self.path, strict=True))
-        except (FileNotFoundError, NotADirectoryError):
-            return Path(os.path.realpath(self.path))
+        known = self._known_target
+        if known is None or not _is_same(self.path, known):
+            try:
+                known = Path(os.path.realpath(self.path, strict=True))
+            except (FileNotFoundError, NotADirectoryError):
+                return Path(os.path.realpath(self.path))
+            self._known_target = known
+        return known
 
     def read(self) -> bytes | None:
         """Return the file's bytes, one more than the limit at most; None when it does not exist.
@@ -186,39 +170,30 @@ class DiskFile:
             Conflict: another process holds it for longer than ``patience`` (``LOCK_TIMEOUT_S`` from now).
             ReadOnly: the folder takes no files, or the lock is somebody else's.
         """
-        import filelock  # noqa: PLC0415 - 60 ms to import, needed only for a change
-
         patience = patience or Patience.of(LOCK_TIMEOUT_S)
         target = self.target()
         place = target.with_name(f".{target.name}.lock")
-        try:
-            if not target.parent.exists():
-                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = filelock.FileLock(place, poll_interval=LOCK_POLL_S, thread_local=False)
-            lock.acquire(timeout=patience.left_s(), cancel_check=patience.given_up)
-            _share_lock(place, target)
-        except filelock.Timeout as error:
-            raise Conflict(
-                f"{self.path.name} is being changed by another process.",
-                hint=f"Nothing was written. Repeat the call in {RETRY_AFTER_MS} ms.",
-                details={"file": str(self.path), "retry_after_ms": RETRY_AFTER_MS},
-            ) from error
-        except OSError as error:
-            if error.errno in LOCK_ERRORS and os.path.lexists(place):
-                raise ReadOnly(
-                    f"{self.path.name} cannot be changed: its lock {place} cannot be taken ({error.strerror}).",
-                    hint="Another user made it. Delete it while no voicegw runs, or give it to this user.",
-                    details={"file": str(self.path), "lock": str(place)},
+        with ExitStack() as lock:
+            try:
+                if not target.parent.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                lock.enter_context(held(place, patience))
+                _share_lock(place, target)
+            except Held as error:
+                raise Conflict(
+                    f"{self.path.name} is being changed by another process.",
+                    hint=f"Nothing was written. Repeat the call in {RETRY_AFTER_MS} ms.",
+                    details={"file": str(self.path), "retry_after_ms": RETRY_AFTER_MS},
                 ) from error
-            raise self._not_writable(error) from error
-        try:
+            except OSError as error:
+                if error.errno in LOCK_ERRORS and os.path.lexists(place):
+                    raise ReadOnly(
+                        f"{self.path.name} cannot be changed: its lock {place} cannot be taken ({error.strerror}).",
+                        hint="Another user made it. Delete it while no voicegw runs, or give it to this user.",
+                        details={"file": str(self.path), "lock": str(place)},
+                    ) from error
+                raise self._not_writable(error) from error
             yield target
-        finally:
-            # The change is done or refused by now: a lock that cannot be given back must not say otherwise.
-            for _ in range(UNLOCK_ATTEMPTS):
-                with contextlib.suppress(OSError):
-                    lock.release()
-                    break
 
     def replace(self, target: Path, change_id: str, expected: bytes, new: bytes) -> bool:
         """Put ``new`` in place of ``expected``, atomically and durably. The caller holds the lock.
@@ -284,6 +259,15 @@ class DiskFile:
 def _may(path: Path, mode: int) -> bool:
     """Say whether this user may; a no is asked again: a call that was only disturbed must not send a change elsewhere."""
     return os.access(path, mode) or os.access(path, mode)
+
+
+def _is_same(path: Path, target: Path) -> bool:
+    """Say whether ``path`` still leads to ``target``, which is no symlink: two looks instead of one at every folder."""
+    try:
+        found, known = os.stat(path), os.lstat(target)  # noqa: PTH116 - several times in every change
+    except OSError:
+        return False
+    return not stat.S_ISLNK(known.st_mode) and os.path.samestat(found, known)
 
 
 def _share_lock(place: Path, target: Path) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_DIFF = 20_000
+CONTEXT = 3
+"""Unchanged lines of a diff around what changed."""
 _UNENDED = ": the file ends inside a block text without a line end, where one more or less changes the text"
 _UNFINISHED = "\n\\ No newline at end of file"
 _LONE_CR = re.compile(r"\r(?!\n)")
@@ -79,23 +81,17 @@ def apply_edits(text: str, edits: Sequence[Edit]) -> str:
 
 def edited(old: ParsedFile, edits: Sequence[Edit]) -> ParsedFile:
     """Do what ``apply_edits`` does for a caller who has the file parsed and wants the new one parsed: half the time."""
-    return stages(old, edits)[-1]
-
-
-def stages(old: ParsedFile, edits: Sequence[Edit]) -> list[ParsedFile]:
-    """Return the file before and after each edit. Raises ConfigInvalid like ``apply_edits``."""
     if _LONE_CR.search(old.text):
         raise refuse("it has line ends of a lone carriage return")
-    found = [old]
     try:
         for edit in edits:
-            found.append(_stage(found[-1], edit))
+            old = _edited(old, edit)
     except RecursionError:
         raise refuse("the new value is nested too deep") from None
-    return found
+    return old
 
 
-def _stage(old: ParsedFile, edit: Edit) -> ParsedFile:
+def _edited(old: ParsedFile, edit: Edit) -> ParsedFile:
     wanted = apply_to_data(old.data, [edit])
     if values.same(wanted, old.data):
         return old
@@ -163,14 +159,39 @@ def entry_text(parsed: ParsedFile, path: Sequence[str]) -> str | None:
 
 def unified_diff(old: str, new: str, filename: str) -> str:
     r"""Return a unified diff with ``\n`` line ends; past 20,000 characters it is cut and says so. "" when equal."""
-    names = f"a/{filename}", f"b/{filename}"
-    # Only difflib over the whole gives what difflib gives: equal lines at both ends are not always what it matches first.
-    lines = difflib.unified_diff(_lines(old), _lines(new), *names, lineterm="")
+    before, after = _lines(old), _lines(new)
+    # A change touches a few lines of a file that may have thousands.
+    first = max(0, _same_lines(before, after) - CONTEXT)
+    before, after = before[first:], after[first:]
+    last = max(0, _same_lines(before[::-1], after[::-1]) - CONTEXT)
+    before, after = before[: len(before) - last], after[: len(after) - last]
+    lines = [f"--- a/{filename}", f"+++ b/{filename}"]
+    for group in difflib.SequenceMatcher(None, before, after).get_grouped_opcodes(CONTEXT):
+        (_, i1, _, j1, _), (_, _, i2, _, j2) = group[0], group[-1]
+        lines.append(f"@@ -{_range(first + i1, i2 - i1)} +{_range(first + j1, j2 - j1)} @@")
+        for tag, i1, i2, j1, j2 in group:
+            lines += [(" " if tag == "equal" else "-") + line for line in before[i1:i2]]
+            lines += ["+" + line for line in after[j1:j2] if tag != "equal"]
+    if len(lines) == 2:
+        return ""
     text = "".join(part.rstrip("\r") + "\n" for line in lines for part in line.split("\n"))
     if len(text) <= MAX_DIFF:
         return text
     cut = text.rfind("\n", 0, MAX_DIFF) + 1
     return f"{text[:cut]}... {text[cut:].count(chr(10))} more lines of diff left out\n"
+
+
+def _same_lines(left: Sequence[str], right: Sequence[str]) -> int:
+    """Return how many lines both begin with alike."""
+    return next(
+        (n for n, (one, other) in enumerate(zip(left, right, strict=False)) if one != other),
+        min(len(left), len(right)),
+    )
+
+
+def _range(start: int, count: int) -> str:
+    """Return lines as a hunk's head names them: none at all are after line ``start``."""
+    return f"{start + 1}" if count == 1 else f"{start + (count > 0)},{count}"
 
 
 def _lines(text: str) -> list[str]:

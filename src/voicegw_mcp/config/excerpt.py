@@ -16,7 +16,6 @@ from voicegw_mcp.config.document import (
     apply_edits,
     edited,
     entry_text,
-    stages,
     verified,
     whole_lines,
 )
@@ -88,15 +87,16 @@ _FIELDS: Final = tuple(field.name for field in fields(Excerpt))
 def apply_steps(old: ParsedFile, edits: Sequence[Edit | Excerpt]) -> list[ParsedFile]:
     """Return the file before and after each edit; an excerpt puts its entry back.
 
+    It comes back as the same bytes in the same place where nothing else changed there. Whether the entry itself was
+    changed since is the caller's question (compare ``entry_text``).
+
     Raises:
         ConfigInvalid: an edit is not safe.
         Conflict: an entry held a key that the journal does not keep and the file has no more.
     """
     found = [old]
     for edit in edits:
-        found.append(
-            _restored(found[-1], edit) if isinstance(edit, Excerpt) else stages(found[-1], [edit])[-1]
-        )
+        found.append(_restored(found[-1], edit) if isinstance(edit, Excerpt) else edited(found[-1], [edit]))
     return found
 
 
@@ -106,16 +106,6 @@ def record_steps(steps: Sequence[ParsedFile], paths: Sequence[tuple[str, ...]]) 
     ``steps`` is what ``apply_steps`` returned, without anything that must not be kept.
     """
     return [_capture(steps[n], path, steps[n + 1]) for n, path in enumerate(paths)]
-
-
-def restore_entry(text: str, was: Excerpt) -> str:
-    """Return the text with the entry as it was: the same bytes in the same place where nothing else changed there.
-
-    Whether the entry itself was changed since is the caller's question (compare ``entry_text``). Raises ConfigInvalid
-    when it cannot be put back.
-    """
-    parsed = parse(text)
-    return _put(parsed, _widest(parsed, was))
 
 
 def _capture(parsed: ParsedFile, path: tuple[str, ...], after: ParsedFile | None) -> Excerpt:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import datetime as dt
 import zoneinfo
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args, get_origin
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 IGNORED_SECTIONS: Final = frozenset({"livekit", "ingest", "retention", "workers", "clickhouse", "rate_card"})
 """Top-level sections of VoiceGateway 0.27 that have no meaning here."""
+
+Section = TypeVar("Section", bound=BaseModel)
 
 BudgetAction = Literal["warn", "throttle", "block"]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -85,9 +88,9 @@ class Model(_Open):
 class Models(_Strict):
     """The three modalities; ids are unique over all of them."""
 
-    stt: dict[str, Model] = {}
-    llm: dict[str, Model] = {}
-    tts: dict[str, Model] = {}
+    stt: dict[str, Model] = Field(default_factory=dict)
+    llm: dict[str, Model] = Field(default_factory=dict)
+    tts: dict[str, Model] = Field(default_factory=dict)
 
 
 class Stack(_Strict):
@@ -122,6 +125,11 @@ class Tenant(_Strict):
     api_key_stale_days: int = Field(default=90, ge=1)
 
 
+@cache
+def _default(section: type[Section]) -> Section:
+    return section()
+
+
 class Project(_Strict):
     """One entry under ``projects``. ``daily_budget`` is USD for a calendar day in ``timezone``; 0 means none."""
 
@@ -130,25 +138,26 @@ class Project(_Strict):
     default_stack: str | None = None
     daily_budget: Amount = 0.0
     budget_action: BudgetAction = "warn"
-    tags: list[str] = []
+    tags: list[str] = Field(default_factory=list)
     stt_model: str | None = None
     llm_model: str | None = None
     tts_model: str | None = None
     timezone: Timezone = ""
-    providers: dict[str, Provider] = {}
-    metrics: Metrics = Field(default_factory=Metrics)
-    replay: Replay = Field(default_factory=Replay)
-    tenant: Tenant = Field(default_factory=Tenant)
-    routing: dict[str, Any] = {}
-    branding: dict[str, Any] = {}
+    providers: dict[str, Provider] = Field(default_factory=dict)
+    # One of each for all projects: they are frozen.
+    metrics: Metrics = Field(default_factory=lambda: _default(Metrics))
+    replay: Replay = Field(default_factory=lambda: _default(Replay))
+    tenant: Tenant = Field(default_factory=lambda: _default(Tenant))
+    routing: dict[str, Any] = Field(default_factory=dict)
+    branding: dict[str, Any] = Field(default_factory=dict)
 
 
 class Fallbacks(_Strict):
     """Model ids in the order they are tried, per modality."""
 
-    stt: list[str] = []
-    llm: list[str] = []
-    tts: list[str] = []
+    stt: list[str] = Field(default_factory=list)
+    llm: list[str] = Field(default_factory=list)
+    tts: list[str] = Field(default_factory=list)
 
 
 class Observability(_Strict):
@@ -202,14 +211,14 @@ class ApiKey(_Strict):
     name: str = ""
     scopes: list[str] = ["*"]
     role: Role | None = None
-    projects: list[str] = []
+    projects: list[str] = Field(default_factory=list)
 
 
 class Auth(_Strict):
     """Who may call over HTTP."""
 
-    api_keys: list[ApiKey] = []
-    cors_origins: list[str] = []
+    api_keys: list[ApiKey] = Field(default_factory=list[ApiKey])
+    cors_origins: list[str] = Field(default_factory=list)
     local_development: bool = False
     enforcement: Literal["warn", "enforce"] = "warn"
 
@@ -234,24 +243,24 @@ class PriceOverride(_Strict):
 class Security(_Strict):
     """What no tool can change. ``allow_private_hosts``: host names that may resolve to private addresses."""
 
-    allow_private_hosts: list[str] = []
+    allow_private_hosts: list[str] = Field(default_factory=list)
 
 
 class Settings(_Strict):
     """The whole file, with references expanded everywhere but in keys and tokens."""
 
     timezone: Timezone = "UTC"
-    providers: dict[str, Provider] = {}
+    providers: dict[str, Provider] = Field(default_factory=dict)
     models: Models = Field(default_factory=Models)
-    stacks: dict[str, Stack] = {}
-    projects: dict[str, Project] = {}
+    stacks: dict[str, Stack] = Field(default_factory=dict)
+    projects: dict[str, Project] = Field(default_factory=dict)
     default_project: str | None = None
     fallbacks: Fallbacks = Field(default_factory=Fallbacks)
     observability: Observability = Field(default_factory=Observability)
     cost_tracking: CostTracking = Field(default_factory=CostTracking)
     latency: Latency = Field(default_factory=Latency)
-    rate_limits: dict[str, RateLimit] = {}
-    pricing: dict[str, list[PriceOverride]] = {}
+    rate_limits: dict[str, RateLimit] = Field(default_factory=dict)
+    pricing: dict[str, list[PriceOverride]] = Field(default_factory=dict)
     security: Security = Field(default_factory=Security)
     dashboard: Dashboard = Field(default_factory=Dashboard)
     serve: Serve = Field(default_factory=Serve)

@@ -2,11 +2,12 @@
 
 A name is searched in the process environment, then in ``secrets.env`` beside the configuration, which must be
 readable by its owner only (mode 0600) and is read again when it changes: a rotated key works at the next call.
-May import pydantic, filelock (when writing) and ``errors``.
+May import pydantic, ``config.lock`` and ``errors``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -19,11 +20,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from pydantic import SecretStr
 
+from voicegw_mcp.config.lock import LOCK_TIMEOUT_S, Held, Patience, held
 from voicegw_mcp.config.values import is_list, is_map
 from voicegw_mcp.errors import InvalidInput, ReadOnly, StoreUnavailable, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
 REFERENCE: Final = re.compile(
     r"\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]{0,127})|file:(?P<file>[^}\n\r\0]{1,1024}))\}"
@@ -95,7 +97,10 @@ class Secrets:
             return self._expand_text(value, path, missing) if "${" in value else value
         if is_map(value):
             return {
-                key: item if _is_secret_key(key) else self._expand(item, (*path, key), missing)
+                # Most of a file are values without a reference: a call for each is most of the time.
+                key: item
+                if (item.__class__ is str and "${" not in item) or _is_secret_key(key)
+                else self._expand(item, (*path, key), missing)
                 for key, item in value.items()
             }
         if is_list(value):
@@ -174,14 +179,13 @@ class Secrets:
             self._write(values)
             return True
 
-    def _locked(self) -> Any:
-        import filelock  # noqa: PLC0415 - 60 ms to import, needed only to write
-
+    @contextlib.contextmanager
+    def _locked(self) -> Generator[None]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=5)
         try:
-            return lock.acquire()
-        except filelock.Timeout as error:
+            with held(self.path.with_name(f".{self.path.name}.lock"), Patience.of(LOCK_TIMEOUT_S)):
+                yield
+        except Held as error:
             raise StoreUnavailable(
                 f"{self.path.name} is locked by another process.", hint="Try again in a moment."
             ) from error

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from voicegw_mcp.config.disk import LOCK_TIMEOUT_S, RETRY_AFTER_MS, Patience, version_of
+from voicegw_mcp.config.disk import RETRY_AFTER_MS, version_of
 from voicegw_mcp.config.document import DELETE
 from voicegw_mcp.config.excerpt import Excerpt
+from voicegw_mcp.config.lock import LOCK_TIMEOUT_S, Patience
 from voicegw_mcp.config.replacement import Superseded, Unconfirmed
 from voicegw_mcp.core.catalog import Catalog
 from voicegw_mcp.core.drafts import Draft, Plan, make_draft, require_untouched
@@ -190,7 +191,9 @@ def _read_off(
 @contextlib.contextmanager
 def _locked(files: ConfigFile, patience: Patience) -> Generator[tuple[Mapping[Path, Path], str]]:
     """Hold the locks of the files that may take a change; give what each path leads to, and what the base's obstacle is."""
-    overlaid = files.load_unbroken().overlay is not None  # a broken file takes no change, so no lock either
+    overlaid = files.load().overlay is not None
+    if files.error is not None:
+        raise files.error  # a broken file takes no change, so no lock either
     obstacle = files.base.obstacle() if files.overlay is not None else ""
     wanted: list[DiskFile] = [] if obstacle else [files.base]
     if files.overlay is not None and (obstacle or overlaid):

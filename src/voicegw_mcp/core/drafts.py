@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config.document import DELETE, Edit, entry_text, unified_diff
 from voicegw_mcp.config.excerpt import apply_steps, record_steps
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from voicegw_mcp.config.parse import ParsedFile
 
 
+_EMPTY: Final = parse("")
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a change means to do.
 
     ``summary`` is a sentence for the journal, ``edits`` sets or deletes entries or puts them back as they were,
     ``updates`` tells that the entry exists already, ``impact`` what a delete takes along, as the keys of its answer.
-    ``file`` is the path of the only file that may take it, ``undoes`` the id of the change it takes back, ``accept``
+    ``file`` is the only one that may take it, ``undoes`` the id of the change it takes back, ``accept``
     looks at the planned outcome and raises when it must not be.
     """
 
@@ -41,7 +44,7 @@ class Plan:
     edits: Sequence[Edit | Excerpt]
     updates: bool = False
     impact: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    file: str | None = None
+    file: DiskFile | None = None
     undoes: str | None = None
     accept: Callable[[Catalog], None] | None = None
 
@@ -141,9 +144,15 @@ def holds(parsed: ParsedFile, edits: str) -> bool:
     try:
         visible = shown(parsed)
         wanted: list[dict[str, Any]] = json.loads(edits)
-        return all(entry_text(visible, edit["before"]["path"]) == edit["after"] for edit in wanted)
+        return all(is_as_left(visible, edit["before"]["path"], edit["after"]) for edit in wanted)
     except (GatewayError, ValueError, KeyError, TypeError):
         return False
+
+
+def is_as_left(visible: ParsedFile, path: Sequence[str], left: str | None) -> bool:
+    """Say whether an entry has the text a change left; a last line without an end has one as soon as more follows."""
+    now = entry_text(visible, path)
+    return now == left if now is None or left is None else now.rstrip("\r\n") == left.rstrip("\r\n")
 
 
 def _written(configuration: Configuration, path: Sequence[str]) -> list[str | None]:
@@ -154,17 +163,11 @@ def _written(configuration: Configuration, path: Sequence[str]) -> list[str | No
 def _choose_file(
     files: ConfigFile, current: Configuration, plan: Plan, obstacle: str | None
 ) -> tuple[DiskFile, ParsedFile]:
-    overlay = current.overlay or parse("")
     if files.overlay is None:
         return files.base, current.parsed
+    overlay = current.overlay or _EMPTY
     if plan.file is not None:
-        for disk, parsed in ((files.base, current.parsed), (files.overlay, overlay)):
-            if str(disk.target()) == plan.file:
-                return disk, parsed
-        raise Conflict(
-            f"The change was made to {plan.file}, which is not the file in force now.",
-            hint=f"Undo it with that file: voicegw undo --config {plan.file}",
-        )
+        return plan.file, current.parsed if plan.file is files.base else overlay
     in_base = [edit.path for edit in plan.edits if has_entry(current.parsed, edit.path)]
     in_overlay = [
         edit.path for edit in plan.edits if edit.path not in in_base and has_entry(current.overlay, edit.path)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from voicegw_mcp.config.disk import Patience, version_of
+from voicegw_mcp.config.disk import version_of
+from voicegw_mcp.config.lock import Patience
 from voicegw_mcp.config.parse import decode, parse
 from voicegw_mcp.core.drafts import holds
 from voicegw_mcp.errors import ConfigInvalid, GatewayError

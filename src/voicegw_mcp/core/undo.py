@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.config.disk import version_of
-from voicegw_mcp.config.document import entry_text
 from voicegw_mcp.config.excerpt import Excerpt, apply_steps
 from voicegw_mcp.config.overlay import BASE_KEY
 from voicegw_mcp.config.parse import dotted, parse
 from voicegw_mcp.config.redaction import shown
 from voicegw_mcp.core.changes import apply_change
-from voicegw_mcp.core.drafts import Plan
+from voicegw_mcp.core.drafts import Plan, is_as_left
 from voicegw_mcp.core.lineage import last_words, left_by, meet, newest_left, newest_there
 from voicegw_mcp.core.periods import iso
 from voicegw_mcp.errors import Conflict, InvalidInput, ReadOnly, quote
@@ -29,6 +28,7 @@ from voicegw_mcp.store import changes as journal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from voicegw_mcp.config.disk import DiskFile
     from voicegw_mcp.config.file import Configuration
     from voicegw_mcp.config.parse import ParsedFile, Problem
     from voicegw_mcp.core.catalog import Catalog
@@ -183,7 +183,7 @@ def _plan(
     made: ChangeRecord,
     since: ChangeRecord | None,
 ) -> Plan:
-    parsed = _require_file(gateway, catalog.configuration, change)
+    disk, parsed = _require_file(gateway, catalog.configuration, change)
     version, visible = version_of(parsed.text.encode()), shown(parsed)
     # A redo may have found other bytes around its entries. The way back from the very file is the best one.
     ways = sorted((change, made), key=lambda way: way.version_after != version)
@@ -202,7 +202,7 @@ def _plan(
     return Plan(
         _summary(change),
         excerpts,
-        file=change.file,
+        file=disk,
         undoes=made.id,
         # In a file that nobody touched since, nothing can have come to need it: it becomes what it was.
         accept=None if untouched else partial(_accept, before=catalog, change=change, entries=entries),
@@ -213,19 +213,15 @@ def _changed_entry(change: ChangeRecord, visible: ParsedFile) -> tuple[str, ...]
     """Return the path of an entry that is not as the change left it."""
     for edit in json.loads(change.edits):
         path = tuple(edit["before"]["path"])
-        if path != (BASE_KEY,) and not _is_as_left(visible, path, edit["after"]):
+        if path != (BASE_KEY,) and not is_as_left(visible, path, edit["after"]):
             return path
     return None
 
 
-def _is_as_left(visible: ParsedFile, path: tuple[str, ...], left: str | None) -> bool:
-    """Say whether an entry has the text a change left; a last line without an end has one as soon as more follows."""
-    now = entry_text(visible, path)
-    return now == left if now is None or left is None else now.rstrip("\r\n") == left.rstrip("\r\n")
-
-
-def _require_file(gateway: Gateway, configuration: Configuration, change: ChangeRecord) -> ParsedFile:
-    """Return the file that a change was made to, as it is now."""
+def _require_file(
+    gateway: Gateway, configuration: Configuration, change: ChangeRecord
+) -> tuple[DiskFile, ParsedFile]:
+    """Return the file that a change was made to, and what is in it now."""
     files = gateway.config_file
     if str(files.base.target()) == change.file:
         if obstacle := files.base.obstacle():
@@ -234,9 +230,9 @@ def _require_file(gateway: Gateway, configuration: Configuration, change: Change
                 hint=f"Change it in {files.path} where that comes from (a ConfigMap, an image, its owner).",
                 details={"file": change.file, "change_id": change.id},
             )
-        return configuration.parsed
+        return files.base, configuration.parsed
     if files.overlay is not None and str(files.overlay.target()) == change.file:
-        return configuration.overlay or parse("")
+        return files.overlay, configuration.overlay or parse("")
     raise Conflict(
         f"Change {change.id} was made to {change.file}, which is not the file in force now.",
         hint=f"Undo it with that file: voicegw undo {change.id} --config {change.file}",
@@ -258,7 +254,7 @@ async def _blame(reads: Reads, change: ChangeRecord, found: _ChangedSince) -> Co
     other = await newest_there(reads, change.file, [found.path], after=change.id)
     if other is not None:
         left = {at: text for at, text in left_by(other).items() if meet(at, found.path)}
-        if all(_is_as_left(found.visible, at, text) for at, text in left.items()):
+        if all(is_as_left(found.visible, at, text) for at, text in left.items()):
             return _changed_by(other, change, found.path)
     when = _saved(Path(change.file))
     return Conflict(

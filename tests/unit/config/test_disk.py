@@ -11,7 +11,8 @@ import filelock
 import pytest
 
 from voicegw_mcp.config import disk as disk_module, replacement
-from voicegw_mcp.config.disk import DiskFile, Patience, version_of
+from voicegw_mcp.config.disk import DiskFile, version_of
+from voicegw_mcp.config.lock import Patience
 from voicegw_mcp.config.replacement import Superseded, Unconfirmed
 from voicegw_mcp.errors import ConfigInvalid, Conflict, ReadOnly, StoreUnavailable
 

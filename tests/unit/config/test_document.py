@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -21,10 +22,9 @@ from voicegw_mcp.config.document import (
     apply_to_data,
     edited,
     entry_text,
-    stages,
     unified_diff,
 )
-from voicegw_mcp.config.excerpt import Excerpt, record_steps, restore_entry
+from voicegw_mcp.config.excerpt import Excerpt, apply_steps, record_steps
 from voicegw_mcp.config.parse import Loader, parse
 from voicegw_mcp.errors import ConfigInvalid
 
@@ -64,8 +64,8 @@ def test_case(path):
     assert apply_edits(before, edits) == after
     assert apply_edits(after, [e for e in edits if e.value is not DELETE]) == after
     text = after
-    for excerpt in reversed(record_steps(stages(parse(before), edits), [edit.path for edit in edits])):
-        text = restore_entry(text, Excerpt.from_dict(json.loads(json.dumps(excerpt.as_dict(), default=str))))
+    for excerpt in reversed(record_steps(apply_steps(parse(before), edits), [edit.path for edit in edits])):
+        text = restored(text, Excerpt.from_dict(json.loads(json.dumps(excerpt.as_dict(), default=str))))
     assert text == before
 
 
@@ -387,8 +387,8 @@ def test_edit_means_what_it_says_and_is_undone_byte_for_byte(data):
     assert values.same(parse(new).data, apply_to_data(old.data, [edit]))
     if edit.value is not DELETE:
         assert apply_edits(new, [edit]) == new
-    excerpt = record_steps(stages(parse(text), [edit]), [edit.path])[0]
-    assert restore_entry(new, excerpt) == text
+    excerpt = record_steps(apply_steps(parse(text), [edit]), [edit.path])[0]
+    assert restored(new, excerpt) == text
 
 
 @RELAXED
@@ -555,10 +555,10 @@ BEFORE = "p:\n  # first\n  a:\n    k: 1\n\n  # second\n  b:\n    k: 2  # two\n\n
 )
 def test_undo_of_a_delete_puts_the_bytes_back_although_others_edited_since(path):
     edit = Edit(path, DELETE)
-    excerpt = record_steps(stages(parse(BEFORE), [edit]), [edit.path])[0]
+    excerpt = record_steps(apply_steps(parse(BEFORE), [edit]), [edit.path])[0]
     after = apply_edits(BEFORE, [edit])
     theirs = Edit(("other",), {"x": 1})
-    assert restore_entry(apply_edits(after, [theirs]), excerpt) in (
+    assert restored(apply_edits(after, [theirs]), excerpt) in (
         apply_edits(BEFORE, [theirs]),
         "other:\n  x: 1\n" + BEFORE,
         BEFORE + "other:\n  x: 1\n",
@@ -567,18 +567,18 @@ def test_undo_of_a_delete_puts_the_bytes_back_although_others_edited_since(path)
 
 def test_undo_falls_back_to_the_value_where_the_place_is_gone():
     edits = [Edit(("p", "b"), DELETE)]
-    excerpt = record_steps(stages(parse(BEFORE), edits), [edit.path for edit in edits])[0]
-    assert parse(restore_entry("p: {}\n", excerpt)).data == {"p": {"b": {"k": 2}}}
-    assert parse(restore_entry("q: 1\n", excerpt)).data == {"q": 1, "p": {"b": {"k": 2}}}
-    assert parse(restore_entry("p: {z: 1}\n", excerpt)).data == {"p": {"z": 1, "b": {"k": 2}}}
-    assert "  # second\n  b:\n    k: 2  # two\n" in restore_entry("p:\n  z: 1\n", excerpt)
+    excerpt = record_steps(apply_steps(parse(BEFORE), edits), [edit.path for edit in edits])[0]
+    assert parse(restored("p: {}\n", excerpt)).data == {"p": {"b": {"k": 2}}}
+    assert parse(restored("q: 1\n", excerpt)).data == {"q": 1, "p": {"b": {"k": 2}}}
+    assert parse(restored("p: {z: 1}\n", excerpt)).data == {"p": {"z": 1, "b": {"k": 2}}}
+    assert "  # second\n  b:\n    k: 2  # two\n" in restored("p:\n  z: 1\n", excerpt)
 
 
 def test_undo_of_an_add_into_a_section_others_use_now_removes_only_the_entry():
     edit = Edit(("p", "a"), {"k": 1})
-    excerpt = record_steps(stages(parse("p:  # none\n"), [edit]), [edit.path])[0]
+    excerpt = record_steps(apply_steps(parse("p:  # none\n"), [edit]), [edit.path])[0]
     after = apply_edits("p:  # none\n", [edit, Edit(("p", "z"), 1)])
-    assert restore_entry(after, excerpt) == "p:  # none\n  z: 1\n"
+    assert restored(after, excerpt) == "p:  # none\n  z: 1\n"
 
 
 def test_number_too_long_to_write_is_refused():
@@ -602,15 +602,34 @@ def test_two_values_are_the_same_when_json_writes_them_alike(left, right, again)
     assert values.same(left, right) is alike
 
 
-def plain_diff(old, new):
-    """What difflib makes of two whole texts, with line ends as unified_diff promises them."""
-    sides = [[line + "\n" for line in side.split("\n")[:-1]] for side in (old, new)]
-    for lines, side in zip(sides, (old, new), strict=True):
-        lines.extend(filter(None, side.split("\n")[-1:]))
-    found = ""
-    for line in difflib.unified_diff(*sides, "a/x", "b/x"):
-        found += line.rstrip("\r\n") + ("\n" if line.endswith("\n") else "\n\\ No newline at end of file\n")
-    return found
+NO_END = "\n\\ No newline at end of file"
+
+
+def restored(text, excerpt):
+    """The text with the entry as it was."""
+    return apply_steps(parse(text), [excerpt])[-1].text
+
+
+def patched(old, diff):
+    """Apply a unified diff as patch(1) does: each hunk where it says, on lines that are what it says."""
+    *lines, rest = old.replace("\r", "").split("\n")
+    lines += [rest + NO_END] if rest else []
+    head, *hunks = re.split(r"(?m)^@@ -(.*) \+(.*) @@\n", diff)
+    assert head == "--- a/x\n+++ b/x\n" * bool(diff)
+    shift = 0
+    for removed, added, text in zip(hunks[0::3], hunks[1::3], hunks[2::3], strict=True):
+        found = re.findall(r"(?m)^([ +-])(.*(?:\n\\.*)?)$", text)
+        was, now = ([line for sign, line in found if sign != other] for other in "+-")
+        (at, count), (begin, new_count) = (
+            (int(start), int(number or 1))
+            for start, _, number in (side.partition(",") for side in (removed, added))
+        )
+        at, begin = at - (count > 0) + shift, begin - (new_count > 0)
+        assert (at, count, new_count) == (begin, len(was), len(now))
+        assert lines[at : at + count] == was
+        lines[at : at + count] = now
+        shift += new_count - count
+    return "".join(line + "\n" for line in lines).replace(NO_END + "\n", "")
 
 
 @settings(max_examples=300, deadline=None)
@@ -620,13 +639,15 @@ def plain_diff(old, new):
     st.sampled_from([1, 30]),
     st.booleans(),
 )
-def test_diff_is_that_of_difflib(lines, inserted, times, ended):
+def test_a_diff_leads_from_the_old_text_to_the_new_one(lines, inserted, times, ended):
     old = lines * times
     new = list(old)
     for place, line in inserted:
         new[place : place + (line == "z")] = [line]
     before, after = "\n".join(old) + "\n" * ended, "\n".join(new)
-    assert unified_diff(before, after, "x") == plain_diff(before, after)
+    diff = unified_diff(before, after, "x")
+    assert patched(before, diff) == after.replace("\r", "")
+    assert bool(diff) is (before != after)
 
 
 @pytest.mark.parametrize(("number", "form"), [(0, "{a: 1}"), (150, "{a: 1}"), (299, "a: 1")])

@@ -3,6 +3,7 @@ import stat
 import sys
 import threading
 
+import filelock
 import pytest
 
 from voicegw_mcp.config.secrets import (
@@ -134,15 +135,15 @@ def test_a_failed_write_leaves_the_file_and_no_other(secrets, monkeypatch):
     assert not list(secrets.path.parent.glob("*.tmp"))
 
 
-def test_a_lock_that_another_process_holds_is_told(secrets, monkeypatch):
-    import filelock
-
-    def never(*_, **__):
-        raise filelock.Timeout("x")
-
-    monkeypatch.setattr(filelock.FileLock, "acquire", never)
-    with pytest.raises(StoreUnavailable, match="locked"):
+def test_a_lock_that_another_program_holds_is_told(secrets, monkeypatch):
+    monkeypatch.setattr("voicegw_mcp.config.secrets.LOCK_TIMEOUT_S", 0.01)
+    secrets.path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        filelock.FileLock(secrets.path.with_name(f".{secrets.path.name}.lock")),
+        pytest.raises(StoreUnavailable, match="locked"),
+    ):
         secrets.set("NAME", KEY)
+    assert secrets.read() == {}
 
 
 def test_names_set_at_once_from_many_threads_all_land(secrets):

@@ -1,8 +1,9 @@
 """The file of a store and its schema: made, migrated, or refused, in plain synchronous code.
 
-Agent processes that only record use it too, so nothing here needs an event loop. Migrations are numbered SQL files,
-forward only, each in one transaction with its record, taken with BEGIN IMMEDIATE: of two first starts at once one
-migrates and the other finds the work done. May import ``errors`` and ``store.failures``.
+Agent processes that only record use it too, so nothing here needs an event loop. A new store is put
+in its place whole: of two first starts at once neither waits for the other. Migrations are numbered SQL files, forward
+only, each in one transaction with its record, taken with BEGIN IMMEDIATE: of two programs at once one migrates and the
+other finds the work done. May import ``errors`` and ``store.failures``.
 """
 
 # Statements are put together from names in this file; values always travel as parameters.
@@ -10,22 +11,29 @@ migrates and the other finds the work done. May import ``errors`` and ``store.fa
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from importlib.resources.abc import Traversable
-    from pathlib import Path
 
 _RECORD_TABLE: Final = "voicegw_mcp_migrations"
 _RETRY_S: Final = 0.01
+
+_NOT_ANONYMOUS: Final = frozenset({errno.ENOTSUP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
+"""What a file system or a kernel without files that have no name answers."""
+_NOT_LINKED: Final = frozenset({errno.EEXIST, errno.ENOENT, errno.EPERM, errno.EXDEV})
+"""What giving it a name answers: another program was first, there is no /proc, a sandbox forbids it."""
 
 
 def location(path: Path, *, read_only: bool = False) -> str:
@@ -65,10 +73,12 @@ def prepare(path: Path, *, deadline: float, read_only: bool = False) -> int:
         StoreUnavailable: newer than this program, or read-only and not yet migrated.
         sqlite3.Error, OSError: untranslated.
     """
-    steps = _migrations()
+    steps = [step.read_text(encoding="utf-8") for step in _migrations()]
     newest = len(steps)
-    if not read_only:
-        _make_file(path)
+    if not read_only and not path.exists():
+        place = Path(os.path.realpath(path))
+        _make_folder(place)
+        _make_store(place, steps)
     with closing(connect(path, timeout_s=_left(deadline), read_only=read_only)) as connection:
         version = _version(connection)
         if version > newest:
@@ -89,7 +99,7 @@ def prepare(path: Path, *, deadline: float, read_only: bool = False) -> int:
         for number in range(version + 1, newest + 1):
             # Each statement may wait; together they may not wait longer than the deadline.
             connection.execute(f"PRAGMA busy_timeout = {int(_left(deadline) * 1000)}")
-            _migrate(connection, number, steps[number - 1].read_text(encoding="utf-8"))
+            _migrate(connection, number, steps[number - 1])
     return newest
 
 
@@ -108,9 +118,56 @@ def is_foreign(path: Path) -> bool:
     return _RECORD_TABLE not in tables and ("managed_providers" in tables or "timestamp" in columns)
 
 
-def _make_file(path: Path) -> None:
+def _make_folder(path: Path) -> None:
     for folder in reversed([folder for folder in path.absolute().parents if not folder.exists()]):
         folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _make_store(path: Path, steps: Sequence[str]) -> None:
+    """Put a whole, empty store in place in one step; where that cannot be done, an empty file.
+
+    The former has no name before it is whole: nobody waits for it, and a crash leaves nothing of it. The latter is then
+    migrated like an older store. Of two programs at once the second one finds what the first one put there.
+    """
+    try:
+        anonymous = os.open(path.parent, os.O_RDWR | os.O_TMPFILE, 0o600) if sys.platform == "linux" else None
+    except OSError as error:
+        if error.errno not in _NOT_ANONYMOUS:
+            raise
+        anonymous = None
+    if anonymous is None:
+        _make_file(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        image = memoryview(_image(steps))
+        while image:
+            image = image[os.write(anonymous, image) :]
+        os.fsync(anonymous)
+        # open(2), O_TMPFILE. The folder's descriptor means nothing for an absolute path, but makes this linkat(2).
+        os.link(f"/proc/self/fd/{anonymous}", path, src_dir_fd=folder, follow_symlinks=True)
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _NOT_LINKED:
+            raise
+        _make_file(path)
+    finally:
+        os.close(anonymous)
+        os.close(folder)
+
+
+def _image(steps: Sequence[str]) -> bytes:
+    """Return the bytes of an empty store."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for number, step in enumerate(steps, 1):
+            _migrate(connection, number, step)
+        image = bytearray(connection.serialize())
+    # SQLite file format, 1.3.3: 2 and 2 is write-ahead logging, which a database in memory cannot have.
+    image[18:20] = b"\x02\x02"
+    return bytes(image)
+
+
+def _make_file(path: Path) -> None:
     # SQLite gives the -wal and -shm files the mode of the main file, so making it first settles all three.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
 

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import errno
+import os
 import sqlite3
 import stat
 import subprocess
@@ -12,11 +13,15 @@ import pytest
 
 from voicegw_mcp.errors import Conflict, StoreUnavailable
 from voicegw_mcp.store.failures import translated
+from voicegw_mcp.store.schema import connect, prepare
 from voicegw_mcp.store.sqlite import Store, choose_path
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a store is made in its place")
 
 EMPTY_STORE_OPENED_TWICE = """
 import asyncio, sys
 from pathlib import Path
+from voicegw_mcp.store.schema import connect, prepare
 from voicegw_mcp.store.sqlite import Store
 
 async def main():
@@ -72,6 +77,80 @@ async def test_many_opens_of_an_empty_store_in_one_process_all_succeed(tmp_path)
     assert [store.schema_version for store in stores] == [2] * 8
     for store in stores:
         await store.close()
+
+
+async def test_a_store_that_another_program_makes_meanwhile_is_used(tmp_path, monkeypatch):
+    path, fsync = tmp_path / "voicegw.db", os.fsync
+
+    def make_first(descriptor):
+        monkeypatch.setattr(os, "fsync", fsync)
+        prepare(path, deadline=time.monotonic() + 10)
+        with contextlib.closing(connect(path, timeout_s=0)) as other:
+            put_series(other)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", make_first)
+    store = await Store.open(path)
+    assert await count_series(store) == 1
+    await store.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["voicegw.db"]
+
+
+@linux
+@pytest.mark.parametrize("lacking", ["files without a name", "/proc"])
+async def test_a_store_is_made_where_it_cannot_be_put_in_place_whole(tmp_path, monkeypatch, lacking):
+    open_file = os.open
+
+    def refuse(path, flags, *more):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.ENOTSUP, "no")
+        return open_file(path, flags, *more)
+
+    def miss(*_, **__):
+        raise FileNotFoundError(errno.ENOENT, "no")
+
+    monkeypatch.setattr(*((os, "link", miss) if lacking == "/proc" else (os, "open", refuse)))
+    store = await Store.open(tmp_path / "voicegw.db")
+    assert (store.schema_version, await count_series(store)) == (2, 0)
+    assert await store.read("PRAGMA journal_mode") == [("wal",)]
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+    await store.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["voicegw.db"]
+
+
+@linux
+async def test_both_ways_to_make_a_store_make_the_same(tmp_path):
+    schemas = []
+    (tmp_path / "migrated.db").touch()
+    for name in ("whole.db", "migrated.db"):
+        store = await Store.open(tmp_path / name)
+        assert await store.read("PRAGMA integrity_check") == [("ok",)]
+        pragmas = [await store.read(f"PRAGMA {name}") for name in ("journal_mode", "page_size", "encoding")]
+        schemas.append(
+            (pragmas, await store.read("SELECT type, name, sql FROM sqlite_master ORDER BY rowid"))
+        )
+        await store.close()
+    assert schemas[0] == schemas[1]
+
+
+@linux
+async def test_a_store_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        with pytest.raises(StoreUnavailable) as caught:
+            await Store.open(tmp_path / "voicegw.db")
+    assert caught.value.details["reason"] == "full"
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_store_is_made_where_its_symlink_leads(tmp_path):
+    (tmp_path / "voicegw.db").symlink_to(tmp_path / "data" / "real.db")
+    await (await Store.open(tmp_path / "voicegw.db")).close()
+    assert (tmp_path / "voicegw.db").is_symlink()
+    assert [file.name for file in (tmp_path / "data").iterdir()] == ["real.db"]
 
 
 async def test_a_reader_cannot_write_and_a_read_only_store_refuses_to(store):

@@ -14,7 +14,7 @@ import typer
 
 from voicegw_mcp.cli import terminal
 from voicegw_mcp.cli.opening import require_named
-from voicegw_mcp.cli.options import Config
+from voicegw_mcp.cli.options import Config, Url, require_url
 from voicegw_mcp.errors import (
     ConfigInvalid,
     InternalError,
@@ -46,14 +46,7 @@ def call(
             show_default=False,
         ),
     ] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--url",
-            metavar="URL",
-            help="A running server instead: Streamable HTTP, or HTTP+SSE when it ends in /sse.",
-        ),
-    ] = None,
+    url: Url = None,
     token_env: Annotated[
         str | None,
         typer.Option(
@@ -169,12 +162,7 @@ def _address(url: str, token_env: str | None, config: str | None) -> "Address":
         raise InvalidInput(
             "--url and --config exclude each other.", field="url", hint="The server at URL has its own file."
         )
-    if re.fullmatch(r"https?://[^\s/?#@]+([/?#][^\s]*)?", url) is None:
-        raise InvalidInput(
-            f"{quote(_without_userinfo(url))} is not an http or https URL without user and password.",
-            field="url",
-            hint="Write for example http://127.0.0.1:8080/mcp",
-        )
+    require_url(url)
     token = os.environ.get(token_env) if token_env is not None else None
     if token_env is not None and not token:
         raise InvalidInput(
@@ -183,7 +171,3 @@ def _address(url: str, token_env: str | None, config: str | None) -> "Address":
             hint="Pass the variable's name, never the token: export VOICEGW_MCP_TOKEN=..., then --token-env VOICEGW_MCP_TOKEN",
         )
     return Address(url, token)
-
-
-def _without_userinfo(url: str) -> str:
-    return re.sub(r"//[^/?#]*@", "//", url)

@@ -140,7 +140,8 @@ def _show_change(view: "ChangeView") -> None:
     }.items():
         if value:
             terminal.print_line(f"  {name:<7}  {value}")
-    _show_diff(view.diff or "")
+    terminal.print_line()
+    terminal.print_diff(view.diff or "")
 
 
 def _show_undone(found: "Undone", *, dry_run: bool) -> None:
@@ -151,19 +152,12 @@ def _show_undone(found: "Undone", *, dry_run: bool) -> None:
     done = "Would take back" if dry_run else "Took back"
     terminal.print_line(f"{done} {change.id}: {change.summary}", style="bold")
     terminal.print_line(f"  made by {change.actor} ({change.door}, {change.tool}) at {when}")
-    _show_diff(found.receipt.diff)
+    terminal.print_line()
+    terminal.print_diff(found.receipt.diff)
     if found.receipt.change_id is None:
         terminal.print_line("Nothing was written.")
     else:
         terminal.print_line(f"To have it again: voicegw undo {found.receipt.change_id}")
-
-
-def _show_diff(diff: str) -> None:
-    styles = {"+": "green", "-": "red", "@": "cyan"}
-    terminal.print_line()
-    for line in diff.splitlines():
-        terminal.print_line(line, style=styles.get(line[:1], ""))
-    terminal.print_line()
 
 
 def _who(view: "ChangeView") -> str:

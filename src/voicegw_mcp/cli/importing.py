@@ -72,7 +72,7 @@ def import_store(
     )
     diff = found.receipt.diff if found.receipt is not None else ""
     if not as_json:
-        _show_diff(diff)
+        terminal.print_diff(diff)
     wanted = found.receipt is not None and not dry_run
     agreed = wanted and (yes or (not as_json and terminal.is_terminal() and _asked(found.receipt)))
     written = with_gateway(config, lambda gateway: _write(gateway, file, found.receipt)) if agreed else None
@@ -143,14 +143,6 @@ class _progress_bar:  # noqa: N801 - used like a function
 
     def _advance(self, done: int, total: int) -> None:
         self._bar.update(self._task, completed=done, total=total)
-
-
-def _show_diff(diff: str) -> None:
-    styles = {"+": "green", "-": "red", "@": "cyan"}
-    for line in diff.splitlines():
-        terminal.print_line(line, style=styles.get(line[:1], ""))
-    if diff:
-        terminal.print_line()
 
 
 def _document(

@@ -19,7 +19,7 @@ from voicegw_mcp.cli import terminal
 from voicegw_mcp.cli.client_files import ABSENT, JsonFile, TomlFile, Unparsable, toml_lines
 from voicegw_mcp.cli.clients import CLIENTS, FORMS, Client, ClientName, Machine, Server, claude_command
 from voicegw_mcp.cli.opening import require_named
-from voicegw_mcp.cli.options import SEARCHED, AsJson
+from voicegw_mcp.cli.options import SEARCHED, AsJson, Url, require_url
 from voicegw_mcp.errors import Conflict, InvalidInput, ReadOnly, quote
 
 PROGRAM: Final = "voicegw-mcp"
@@ -27,7 +27,6 @@ TOKEN_ENV: Final = "VOICEGW_MCP_TOKEN"  # noqa: S105 - the name of a variable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
-_URL: Final = re.compile(r"https?://[^\s/?#@]+([/?#][^\s]*)?")
 _EXPANDED: Final = ("$", "{env:", "{file:")
 """What some client or other replaces inside values."""
 
@@ -43,14 +42,7 @@ def install(
             show_default=False,
         ),
     ] = False,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--url",
-            metavar="URL",
-            help="Reach a running server: Streamable HTTP, or HTTP+SSE when it ends in /sse. Else launch one.",
-        ),
-    ] = None,
+    url: Url = None,
     token_env: Annotated[
         str | None,
         typer.Option(
@@ -165,13 +157,7 @@ def _launched(name: str, config: str | None, *, bare: bool) -> Server:
 
 
 def _reached(client: Client, name: str, url: str, token_env: str | None) -> Server:
-    if _URL.fullmatch(url) is None or not url.isprintable():
-        shown = re.sub(r"//[^/?#]*@", "//", url)
-        raise InvalidInput(
-            f"{quote(shown)} is not an http or https URL without user and password.",
-            field="url",
-            hint="Write for example http://127.0.0.1:8090/mcp",
-        )
+    require_url(url)
     if token_env and _VARIABLE.fullmatch(token_env) is None:
         raise InvalidInput(
             "--token-env takes the name of a variable, in capitals.",

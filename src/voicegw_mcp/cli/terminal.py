@@ -139,6 +139,15 @@ def _fitting(screen: Console, columns: Sequence[Column], rows: Sequence[Sequence
         left.remove(max(optional, key=lambda i: columns[i].rank))
 
 
+def print_diff(diff: str) -> None:
+    """Print a unified diff with its lines in their colours; nothing when it is empty."""
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    for line in diff.splitlines():
+        print_line(line, style=styles.get(line[:1], ""))
+    if diff:
+        print_line()
+
+
 def _table(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> Table:
     from rich.table import Table  # noqa: PLC0415 - as in console()
     from rich.text import Text  # noqa: PLC0415

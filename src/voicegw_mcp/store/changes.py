@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from voicegw_mcp.store.sqlite import Reads
+    from voicegw_mcp.store.reader import Reads
 
 ChangeState = Literal["pending", "applied", "failed"]
 

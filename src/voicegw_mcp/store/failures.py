@@ -33,14 +33,27 @@ def translated(path: Path) -> Generator[None]:
         raise _from_sqlite(path, error) from error
     except OSError as error:
         raise _from_system(path, error) from error
+    except (
+        UnicodeDecodeError
+    ) as error:  # the module could not read SQLite's own message, which repeats damaged names
+        raise damaged(path) from error
 
 
 def damaged(path: Path) -> StoreUnavailable:
     """Return the error for content that cannot be what this program wrote."""
     return StoreUnavailable(
         f"The store {path} is damaged or is not a SQLite file.",
-        hint="Restore a backup, or move the file away: a new, empty store is made at the next start. "
-        "The configuration is not affected.",
+        hint="`voicegw repair` saves what can be read, `voicegw restore` puts a backup in its place. Or move the file away: a "
+        "new, empty store is made at the next start. The configuration is not affected.",
+        details={"path": str(path), "reason": "damaged"},
+    )
+
+
+def contradicting(path: Path) -> StoreUnavailable:
+    """Return the error for a store whose sums do not agree with each other: any total may be wrong."""
+    return StoreUnavailable(
+        f"The store {path} is damaged: its sums contradict each other, so no total is given.",
+        hint="`voicegw repair --dry-run` shows where, `voicegw repair` mends it. The configuration is not affected.",
         details={"path": str(path), "reason": "damaged"},
     )
 

@@ -30,6 +30,7 @@ _WIDTH: Final = 4
 _BITS: Final = 8 * _WIDTH
 _HEADER: Final = struct.Struct("<BH")
 _LETTERS: Final = {1: "B", 2: "H", 4: "I"}
+_COUNTS: Final = {width: struct.Struct(f"<{letter}") for width, letter in _LETTERS.items()}
 
 _ESTIMATES: Final = tuple(2 * GAMMA ** (lane + _FIRST) / (GAMMA + 1) for lane in range(LANES))
 
@@ -39,6 +40,41 @@ def lane_of(ms: float) -> int:
     if ms < _LEAST_MS:
         return 0
     return min(math.ceil(math.log(ms) / _LOG_GAMMA) - _FIRST, LANES - 1)
+
+
+def grown_blob(blob: bytes | None, counts: Mapping[int, int], *, wide: bool = False) -> bytes:
+    """Return a stored histogram with ``counts`` values per lane number added: what ``Histogram`` makes, sooner.
+
+    Raises:
+        ValueError: the blob is not one that ``to_blob`` made.
+    """
+    grown = _patched(blob, counts) if blob is not None else None
+    if grown is None:
+        histogram = Histogram.of_lanes(counts)
+        if blob is not None:
+            histogram.add_blob(blob)
+        grown = histogram.to_blob(wide=wide)
+    return grown
+
+
+def _patched(blob: bytes, counts: Mapping[int, int]) -> bytes | None:
+    """Return the blob with a few counts raised where they stand, None when one has no place or no room there."""
+    if len(blob) < _HEADER.size:
+        return None
+    width, first = _HEADER.unpack_from(blob)
+    if width not in _COUNTS or (len(blob) - _HEADER.size) % width:
+        return None
+    count_of = _COUNTS[width]
+    grown = bytearray(blob)
+    for lane, count in counts.items():
+        offset = _HEADER.size + (lane - first) * width
+        if not _HEADER.size <= offset < len(blob):
+            return None
+        raised = count_of.unpack_from(grown, offset)[0] + count
+        if raised >> 8 * width:
+            return None
+        count_of.pack_into(grown, offset, raised)
+    return bytes(grown)
 
 
 class Histogram:
@@ -53,6 +89,11 @@ class Histogram:
     def of_lanes(cls, counts: Mapping[int, int]) -> Histogram:
         """Return the histogram with ``counts`` values per lane number."""
         return cls(sum(count << (_BITS * lane) for lane, count in counts.items()))
+
+    @property
+    def lanes(self) -> int:
+        """The counts as one number, what ``Histogram`` is made of: equal for equal histograms, and added by adding."""
+        return self._lanes
 
     def add(self, other: Histogram) -> None:
         """Add the counts of another histogram."""

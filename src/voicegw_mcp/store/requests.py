@@ -17,9 +17,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from voicegw_mcp.domain import Usage
+from voicegw_mcp.domain import Modality, RequestStatus, Usage
 from voicegw_mcp.errors import InvalidInput, quote
-from voicegw_mcp.store.rollups import ANY_SERIES, LoggedRow, SeriesFilter, add_to_rollups
+from voicegw_mcp.store.rollup_writing import LoggedRow, add_to_rollups
+from voicegw_mcp.store.rollups import ANY_SERIES, SeriesFilter
 from voicegw_mcp.store.text import storable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from voicegw_mcp.domain import RequestRecord
-    from voicegw_mcp.store.sqlite import Reads
+    from voicegw_mcp.store.reader import Reads
 
 MOST_MESSAGE_CHARACTERS: Final = 2_000
 _LATEST_MS: Final = 253_402_300_800_000
@@ -35,6 +36,8 @@ _MOST_COUNT: Final = 10**15
 _MOST_LATENCY_MS: Final = 1e9
 _CHUNK: Final = 500
 _MOST_SERIES_BRANCHES: Final = 60
+_WORDS: Final = {word: word.value for word in (*Modality, *RequestStatus)}
+"""The attribute ``value`` of an enumeration is a function call, twice per row."""
 _INSERT: Final = f"INSERT INTO requests ({', '.join(LoggedRow._fields)}) VALUES ({', '.join('?' for _ in LoggedRow._fields)})"
 
 
@@ -157,6 +160,46 @@ async def read_log(
     return [LogRow(*row) for row in rows]
 
 
+async def newest_number(reads: Reads, above: int = 0) -> int:
+    """Return ``LogRow.seq`` of the row that came in last, ``above`` when none is above that."""
+    # The likelihood keeps SQLite from sorting all rows of the projects a reader is bound to.
+    rows = await reads.read(
+        "SELECT seq FROM requests WHERE likelihood(seq > ?, 0.00001) ORDER BY seq DESC LIMIT 1", (above,)
+    )
+    return rows[0][0] if rows else above
+
+
+async def number_of(reads: Reads, row_id: str) -> int | None:
+    """Return ``LogRow.seq`` of the row with this id, None when there is none (any more)."""
+    rows = await reads.read("SELECT seq FROM requests WHERE id = ?", (storable(row_id),))
+    return rows[0][0] if rows else None
+
+
+async def id_at(reads: Reads, number: int) -> str:
+    """Return the id of the last row numbered ``number`` or below, "" when there is none."""
+    rows = await reads.read("SELECT id FROM requests WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (number,))
+    return rows[0][0] if rows else ""
+
+
+async def read_arrivals(
+    reads: Reads, query: LogFilter, *, after: int, until: int, limit: int
+) -> list[LogRow]:
+    """Return up to ``limit`` rows numbered above ``after`` and up to ``until``, in the order they came in.
+
+    Numbers are given inside the writing transaction, of which there is one at a time: what is committed later has a
+    higher number, whatever its timestamp. The query's own order is of no account.
+    """
+    conditions, params = _conditions(query, None)
+    named, values = SeriesFilter(query.project, query.modality, query.provider, query.model_id).condition()
+    # NOT INDEXED: the few rows that are new, by their number, instead of an index of the whole log.
+    rows = await reads.read(
+        f"{_SELECT} WHERE requests.seq IN (SELECT seq FROM requests NOT INDEXED WHERE seq > ? AND seq <= ? "
+        f"AND {conditions}{named} ORDER BY seq LIMIT ?) ORDER BY requests.seq",
+        (after, until, *params, *values, limit),
+    )
+    return [LogRow(*row) for row in rows]
+
+
 async def read_sessions(
     reads: Reads, start_ms: int, end_ms: int, only: SeriesFilter = ANY_SERIES, *, limit: int
 ) -> list[tuple[str | None, int, int]]:
@@ -235,14 +278,20 @@ def _logged(record: RequestRecord, seq: int, numbers: _Numbers) -> LoggedRow:
         usage.characters,
         record.cost_nanousd or 0,
     )
-    if min(counts) < 0 or max(counts) >= _MOST_COUNT or not 0 <= record.timestamp_ms < _LATEST_MS:
+    # The sum of integers is one; that of anything else is not, or raises. One look instead of seven.
+    if (
+        type(sum(counts, record.timestamp_ms)) is not int
+        or min(counts) < 0
+        or max(counts) >= _MOST_COUNT
+        or not 0 <= record.timestamp_ms < _LATEST_MS
+    ):
         raise _out_of_range(record, counts)
     return LoggedRow(
         seq,
         storable(record.id),
         record.timestamp_ms,
-        numbers.series(record.project, record.modality.value, record.provider, record.model_id),
-        record.status.value,
+        numbers.series(record.project, _WORDS[record.modality], record.provider, record.model_id),
+        _WORDS[record.status],
         _text(record.session_id),
         *counts[:5],
         record.cost_nanousd,
@@ -262,10 +311,10 @@ def _out_of_range(record: RequestRecord, counts: Sequence[int]) -> InvalidInput:
     name, value, limit = next(
         (name, value, limit)
         for name, value, limit in [*limited, ("timestamp_ms", record.timestamp_ms, _LATEST_MS)]
-        if not 0 <= value < limit
+        if not isinstance(value, int) or not 0 <= value < limit  # pyright: ignore[reportUnnecessaryIsInstance] - types are not checked before
     )
     return InvalidInput(
-        f"{name} {quote(value)} of request {quote(record.id)} is outside 0 .. {limit - 1}.", field=name
+        f"{name} {quote(value)} of request {quote(record.id)} is no integer in 0 .. {limit - 1}.", field=name
     )
 
 

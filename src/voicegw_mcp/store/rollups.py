@@ -1,4 +1,4 @@
-"""Sums and latency histograms per cell of time, kept while rows are inserted and read instead of them.
+"""Sums and latency histograms per cell of time, read instead of the rows; ``store.rollup_writing`` keeps them.
 
 A cell is a quarter of an hour, an hour, a day (UTC) or eight days: every time zone's midnight is a quarter-hour
 boundary, so any window is covered exactly by whole cells, the largest that fit. The grains share one table with a grain
@@ -17,27 +17,25 @@ about how fast it answers. They are counted as errors.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from voicegw_mcp.domain import DAY_MS, QUARTER_MS
 from voicegw_mcp.store.failures import damaged
-from voicegw_mcp.store.histogram import Histogram, lane_of
+from voicegw_mcp.store.histogram import Histogram
 from voicegw_mcp.store.text import storable
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from voicegw_mcp.store.sqlite import Reads, Row
+    from voicegw_mcp.store.reader import Reads, Row
 
 HOUR_MS: Final = 3_600_000
 EIGHT_DAYS_MS: Final = 8 * DAY_MS
 GRAINS_MS: Final = (QUARTER_MS, HOUR_MS, DAY_MS, EIGHT_DAYS_MS)
 """Cell sizes, smallest first; each divides the next, and all count from the epoch."""
 
-_SUMMED: Final = (
+SUMMED: Final = (
     "requests",
     "unpriced",
     "estimated",
@@ -52,44 +50,7 @@ _SUMMED: Final = (
     "total_count",
     "total_sum_us",
 )
-_HIGHEST: Final = ("cost_max_nanousd", "total_max_us")
-_KEY: Final = ("grain_s", "bucket_ms", "series_id", "status")
-_UPSERT: Final = (
-    f"INSERT INTO rollup ({', '.join((*_KEY, *_SUMMED, *_HIGHEST))}) "
-    f"VALUES ({', '.join('?' for _ in (*_KEY, *_SUMMED, *_HIGHEST))}) "
-    f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
-    + ", ".join(
-        [f"{name} = rollup.{name} + excluded.{name}" for name in _SUMMED]
-        + [
-            f"{name} = CASE WHEN rollup.{name} > excluded.{name} THEN rollup.{name} ELSE excluded.{name} END"
-            for name in _HIGHEST
-        ]
-    )
-)
-
-
-class LoggedRow(NamedTuple):
-    """A row of ``requests``, in the order of its columns. ``price_id`` and ``series_id`` refer to their tables."""
-
-    seq: int
-    id: str
-    timestamp_ms: int
-    series_id: int
-    status: str
-    session_id: str | None
-    audio_ms: int
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    characters: int
-    cost_nanousd: int | None
-    price_id: int
-    ttfb_us: int | None
-    total_us: int | None
-    error_kind: str | None
-    error_message: str | None
-    fallback_from: str | None
-    estimated: int
+"""The columns of ``rollup`` that are sums."""
 
 
 class SeriesFilter(NamedTuple):
@@ -184,40 +145,19 @@ def cover(start_ms: int, end_ms: int, *, largest_ms: int = EIGHT_DAYS_MS) -> lis
     return [span for span in spans if span.start_ms < span.end_ms]
 
 
-def add_to_rollups(connection: sqlite3.Connection, rows: Iterable[LoggedRow]) -> None:
-    """Add rows that were just inserted to the sums and histograms of all grains, in the caller's transaction."""
-    sums: dict[tuple[int, int, str], list[int]] = {}
-    lanes: dict[tuple[int, int], tuple[Counter[int], Counter[int]]] = {}
-    for row in rows:
-        bucket = row.timestamp_ms // QUARTER_MS * QUARTER_MS
-        _fold(sums, (bucket, row.series_id, row.status), _cell(row))
-        if row.status != "error" and (row.ttfb_us is not None or row.total_us is not None):
-            ttfb, total = lanes.setdefault((bucket, row.series_id), (Counter(), Counter()))
-            if row.ttfb_us is not None:
-                ttfb[lane_of(row.ttfb_us / 1000)] += 1
-            if row.total_us is not None:
-                total[lane_of(row.total_us / 1000)] += 1
-    spread = {key: Latencies(*map(Histogram.of_lanes, counters)) for key, counters in lanes.items()}
-    for grain in GRAINS_MS:
-        sums, spread = _coarser(sums, spread, grain)
-        connection.executemany(_UPSERT, ((grain // 1000, *key, *cell) for key, cell in sorted(sums.items())))
-        for (bucket, series_id), latencies in sorted(spread.items()):
-            _add_histograms(connection, (grain // 1000, bucket, series_id), latencies, wide=grain >= DAY_MS)
-
-
 async def read_sums(
     reads: Reads, start_ms: int, end_ms: int, only: SeriesFilter = ANY_SERIES
 ) -> list[SeriesSums]:
     """Return the sums of a window per series and status, in one statement."""
     spans = cover(start_ms, end_ms)
-    cells, params = _union(f"SELECT series_id, status, {', '.join(_SUMMED)} FROM rollup", only, spans, "")
+    cells, params = _union(f"SELECT series_id, status, {', '.join(SUMMED)} FROM rollup", only, spans, "")
     if not spans:
         return []
     names = ", ".join(SeriesSums._fields[:4])
-    sums = ", ".join(f"SUM({name}) AS {name}" for name in _SUMMED)
+    sums = ", ".join(f"SUM({name}) AS {name}" for name in SUMMED)
     # Summed before the names are joined: sorting names along with every cell doubles the time.
     rows = await reads.read(
-        f"SELECT {names}, status, {', '.join(_SUMMED)} "
+        f"SELECT {names}, status, {', '.join(SUMMED)} "
         f"FROM (SELECT series_id, status, {sums} FROM ({cells}) AS cells GROUP BY series_id, status) AS sums "
         "JOIN series ON series.series_id = sums.series_id",
         params,
@@ -293,75 +233,6 @@ async def recorded_requests(reads: Reads) -> int:
         "SELECT COALESCE(SUM(requests), 0) FROM rollup WHERE grain_s = ?", (DAY_MS // 1000,)
     )
     return rows[0][0]
-
-
-def _cell(row: LoggedRow) -> list[int]:
-    cost = row.cost_nanousd
-    counted = row.status != "error"
-    ttfb = row.ttfb_us if counted else None
-    total = row.total_us if counted else None
-    return [
-        1,
-        cost is None,
-        row.estimated,
-        cost or 0,
-        row.audio_ms,
-        row.input_tokens,
-        row.output_tokens,
-        row.cached_tokens,
-        row.characters,
-        ttfb is not None,
-        ttfb or 0,
-        total is not None,
-        total or 0,
-        cost or 0,
-        row.total_us or 0,
-    ]
-
-
-def _fold(
-    sums: dict[tuple[int, int, str], list[int]], key: tuple[int, int, str], cell: Sequence[int]
-) -> None:
-    known = sums.get(key)
-    if known is None:
-        sums[key] = list(cell)
-        return
-    summed = len(_SUMMED)
-    known[:summed] = [a + b for a, b in zip(known[:summed], cell[:summed], strict=True)]
-    known[summed:] = [max(a, b) for a, b in zip(known[summed:], cell[summed:], strict=True)]
-
-
-def _coarser(
-    sums: dict[tuple[int, int, str], list[int]], spread: dict[tuple[int, int], Latencies], grain: int
-) -> tuple[dict[tuple[int, int, str], list[int]], dict[tuple[int, int], Latencies]]:
-    """Return the same sums and histograms in cells of ``grain``."""
-    coarse: dict[tuple[int, int, str], list[int]] = {}
-    for (bucket, series_id, status), cell in sums.items():
-        _fold(coarse, (bucket // grain * grain, series_id, status), cell)
-    wide: dict[tuple[int, int], Latencies] = {}
-    for (bucket, series_id), latencies in spread.items():
-        into = wide.setdefault((bucket // grain * grain, series_id), Latencies(Histogram(), Histogram()))
-        into.ttfb.add(latencies.ttfb)
-        into.total.add(latencies.total)
-    return coarse, wide
-
-
-def _add_histograms(
-    connection: sqlite3.Connection, key: tuple[int, int, int], latencies: Latencies, *, wide: bool
-) -> None:
-    known: Row | None = connection.execute(
-        "SELECT ttfb, total FROM histogram WHERE grain_s = ? AND bucket_ms = ? AND series_id = ?", key
-    ).fetchone()
-    merged = Latencies(Histogram(), Histogram())
-    for into, new, blob in zip(merged, latencies, known or (None, None), strict=True):
-        into.add(new)
-        if blob is not None:
-            into.add_blob(blob)
-    connection.execute(
-        "INSERT INTO histogram (grain_s, bucket_ms, series_id, ttfb, total) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (grain_s, bucket_ms, series_id) DO UPDATE SET ttfb = excluded.ttfb, total = excluded.total",
-        (*key, *(histogram.to_blob(wide=wide) for histogram in merged)),
-    )
 
 
 def _union(

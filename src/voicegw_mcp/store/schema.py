@@ -25,10 +25,12 @@ from voicegw_mcp.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from importlib.resources.abc import Traversable
 
 _RECORD_TABLE: Final = "voicegw_mcp_migrations"
 _RETRY_S: Final = 0.01
+
+IN_MEMORY: Final = "file::memory:"
+"""The URI under which SQLite makes a database that nobody else sees and that goes with its connection."""
 
 _NOT_ANONYMOUS: Final = frozenset({errno.ENOTSUP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 """What a file system or a kernel without files that have no name answers."""
@@ -73,7 +75,7 @@ def prepare(path: Path, *, deadline: float, read_only: bool = False) -> int:
         StoreUnavailable: newer than this program, or read-only and not yet migrated.
         sqlite3.Error, OSError: untranslated.
     """
-    steps = [step.read_text(encoding="utf-8") for step in _migrations()]
+    steps = migration_scripts()
     newest = len(steps)
     if not read_only and not path.exists():
         place = Path(os.path.realpath(path))
@@ -113,9 +115,18 @@ def is_foreign(path: Path) -> bool:
                 name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             }
             columns = {row[1] for row in connection.execute("PRAGMA table_info(requests)")}
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):  # the latter: a message that repeats damaged names
         return False
     return _RECORD_TABLE not in tables and ("managed_providers" in tables or "timestamp" in columns)
+
+
+def choose_path(path: Path) -> Path:
+    """Return the file to open for a configured store path.
+
+    A store made by VoiceGateway is left to VoiceGateway: for ``voicegw.db`` the answer is then its sibling
+    ``voicegw-mcp.db``, and the caller tells the user. A missing, locked or unreadable file is returned as it is.
+    """
+    return path.with_name(f"{path.stem}-mcp{path.suffix}") if is_foreign(path) else path
 
 
 def _make_folder(path: Path) -> None:
@@ -223,11 +234,13 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _migrations() -> list[Traversable]:
+def migration_scripts() -> list[str]:
+    """Return what makes a store of an empty database, in order."""
     folder = files("voicegw_mcp.store") / "migrations"
-    return sorted(
+    steps = sorted(
         (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
     )
+    return [step.read_text(encoding="utf-8") for step in steps]
 
 
 def _left(deadline: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from voicegw_mcp.store.sqlite import Reads
+    from voicegw_mcp.store.reader import Reads
 
 
 class RecordedNames(NamedTuple):

@@ -1,8 +1,8 @@
-"""An open store: reads through aiosqlite, writes as plain functions of a connection in one worker thread.
+"""An open store: a reader, and writes as plain functions of a connection in one worker thread.
 
 A write is a synchronous function of a ``sqlite3.Connection``, so that the recorder thread of an agent process calls
 the very functions a server calls. Reads and writes have a connection each: a reader never waits for a writer (WAL).
-May import ``errors``, ``store.schema`` and ``store.failures``.
+May import ``errors``, ``store.reader``, ``store.schema`` and ``store.failures``.
 """
 
 from __future__ import annotations
@@ -12,28 +12,26 @@ import contextlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
-import aiosqlite
 import anyio
 
 from voicegw_mcp.errors import StoreUnavailable
 from voicegw_mcp.store.failures import translated
-from voicegw_mcp.store.schema import connect, is_foreign, location, prepare
+from voicegw_mcp.store.reader import Reader, Waiting, closed, ended
+from voicegw_mcp.store.schema import connect, prepare
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     Connection: TypeAlias = sqlite3.Connection
 
 T = TypeVar("T")
-Row: TypeAlias = tuple[Any, ...]
 
-_LEAST_PATIENCE_MS: Final = 500
-_READER_CACHE_KIB: Final = 16_000
-_INTERRUPTED_EVERY_S: Final = 0.02
+_MOST_NARROWED: Final = 64
+"""How many readers of some projects are kept open at a time."""
 _SETTLED_NS: Final = 100_000_000
 """Two writes within one tick of the file system's clock can leave the same stamp behind: a younger one tells nothing."""
 
@@ -52,16 +50,6 @@ class Stamp(NamedTuple):
         return time.time_ns() - max((mtime_ns for _, _, mtime_ns in self.files), default=0) > _SETTLED_NS
 
 
-class Reads(Protocol):
-    """Anything that answers a query: a ``Store``, or one snapshot of it. ``path`` is the store's file."""
-
-    path: Path
-
-    async def read(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
-        """Return all rows of one query."""
-        ...
-
-
 class Transact(Protocol):
     """What runs a transaction in the writer thread.
 
@@ -74,28 +62,14 @@ class Transact(Protocol):
         ...
 
 
-def choose_path(path: Path) -> Path:
-    """Return the file to open for a configured store path.
-
-    A store made by VoiceGateway is left to VoiceGateway: for ``voicegw.db`` the answer is then its sibling
-    ``voicegw-mcp.db``, and the caller tells the user. A missing, locked or unreadable file is returned as it is.
-    """
-    return path.with_name(f"{path.stem}-mcp{path.suffix}") if is_foreign(path) else path
-
-
-class Store:
+class Store(Reader):
     """One SQLite file, opened with ``Store.open``. ``schema_version`` is the last migration it has."""
 
-    def __init__(self, path: Path, *, read_only: bool, busy_timeout_ms: int) -> None:
-        self.path = path
-        self.read_only = read_only
+    def __init__(self, path: Path, *, read_only: bool, missing: bool, busy_timeout_ms: int) -> None:
+        super().__init__(path, Waiting(busy_timeout_ms), read_only=read_only, missing=missing)
         self.schema_version = 0
-        self._busy_timeout_ms = busy_timeout_ms
-        # Opening and the first query share one span of patience; later queries have a whole one each.
-        self._deadline = time.monotonic() + busy_timeout_ms / 1000
-        self._reader: aiosqlite.Connection | None = None
-        self._reading = asyncio.Lock()
-        self._patient = False
+        self._narrowed: dict[frozenset[str], Reader] = {}
+        self._narrowing = asyncio.Lock()
         self._writer: sqlite3.Connection | None = None
         self._pragmas: dict[str, str] = {}
         self._writer_thread: ThreadPoolExecutor | None = None
@@ -108,30 +82,45 @@ class Store:
 
         Args:
             path: the file, with ``~`` expanded.
-            read_only: open with ``mode=ro`` and refuse ``write``.
+            read_only: open with ``mode=ro`` and refuse ``write``; a file that is not there is not made, but read as an
+                empty store.
             busy_timeout_ms: how long to wait for another program's lock, for opening and the first query together.
 
         Raises:
             StoreUnavailable: locked, full, damaged, not permitted, or newer than this program.
         """
-        store = cls(path, read_only=read_only, busy_timeout_ms=busy_timeout_ms)
         with translated(path):
-            store.schema_version = await asyncio.to_thread(
-                prepare, path, deadline=store._deadline, read_only=read_only
-            )
-            store._reader = await aiosqlite.connect(
-                location(path, read_only=read_only),
-                uri=True,
-                isolation_level=None,
-                timeout=store._patience_ms() / 1000,
-            )
-            try:
-                await store._reader.execute_fetchall("PRAGMA query_only = 1")
-                await store._reader.execute_fetchall(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
-            except BaseException:
-                await store.close()
-                raise
+            missing = read_only and not await asyncio.to_thread(path.exists)
+            store = cls(path, read_only=read_only, missing=missing, busy_timeout_ms=busy_timeout_ms)
+            if not missing:
+                store.schema_version = await asyncio.to_thread(
+                    prepare, path, deadline=store._waiting.deadline, read_only=read_only
+                )
+        await store.connect()
         return store
+
+    async def narrowed(self, projects: frozenset[str]) -> Reader:
+        """Return a reader of the rows of these projects; it is closed with the store.
+
+        Raises:
+            StoreUnavailable: locked, damaged, or closed.
+        """
+        async with self._narrowing:
+            if self._closed:
+                raise closed(self.path)
+            reader = self._narrowed.pop(projects, None)
+            if reader is None:
+                reader = Reader(
+                    self.path,
+                    Waiting(self._waiting.whole_ms),
+                    read_only=self.read_only,
+                    missing=self.missing,
+                )
+                await reader.connect(projects)
+            self._narrowed[projects] = reader  # the one used last is the last one
+            if len(self._narrowed) > _MOST_NARROWED:
+                await self._narrowed.pop(next(iter(self._narrowed))).close()
+            return reader
 
     @property
     def closed(self) -> bool:
@@ -141,40 +130,15 @@ class Store:
     async def close(self) -> None:
         """Finish the write in progress and close; closing twice is fine."""
         self._closed = True
-        reader, self._reader = self._reader, None
         thread, self._writer_thread = self._writer_thread, None
         with anyio.CancelScope(shield=True):
-            if reader is not None:
-                async with self._reading:
-                    await reader.close()
+            await super().close()
+            async with self._narrowing:
+                while self._narrowed:
+                    await self._narrowed.popitem()[1].close()
             if thread is not None:
                 await asyncio.get_running_loop().run_in_executor(thread, self._close_writer)
                 thread.shutdown(wait=False)
-
-    async def read(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
-        """Return all rows of one query.
-
-        Raises:
-            StoreUnavailable: locked, damaged, or closed.
-        """
-        async with self._reading:
-            return await self._fetch(sql, params)
-
-    @contextlib.asynccontextmanager
-    async def snapshot(self) -> AsyncGenerator[Reads, None]:
-        """Hold one state of the store for several queries, so that the parts of a report agree.
-
-        Other readers of this store wait meanwhile: read, then compute after the block.
-        """
-        async with self._reading:
-            reader = self._reader  # ``close`` waits for the lock before it closes this one
-            try:
-                await self._fetch("BEGIN")
-                yield _Snapshot(self.path, self._fetch)
-            finally:
-                if reader is not None and reader.in_transaction:
-                    with translated(self.path):
-                        await _asked(reader, "ROLLBACK", interruptible=False)
 
     async def write(self, transaction: Callable[[Connection], T], *, durable: bool = False) -> T:
         """Run one transaction in the writer thread; see ``run`` and ``Transact``."""
@@ -195,23 +159,35 @@ class Store:
             StoreUnavailable: read-only, closed, locked, full, damaged, not permitted.
         """
         if self._closed:
-            raise _closed(self.path)
+            raise closed(self.path)
         if self.read_only:
             raise StoreUnavailable(
                 f"The store {self.path} was opened read-only.",
                 hint="Start without --read-only to record and to change things.",
                 details={"path": str(self.path), "reason": "read_only"},
             )
-        if self._writer_thread is None:
-            self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="voicegw-store-writer")
-        future = asyncio.get_running_loop().run_in_executor(
-            self._writer_thread, self._run, task, time.monotonic()
-        )
+        future = asyncio.get_running_loop().run_in_executor(self._thread(), self._run, task, time.monotonic())
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await _ended(future)
+            await ended(future)
             raise
+
+    def keep_running(self, step: Callable[[Transact], bool]) -> None:
+        """Run ``step`` in the writer thread, and again as long as it returns True, behind all tasks asked for meanwhile.
+
+        Nobody waits for it: it ends with the store, and with the first error of the store.
+        """
+
+        def turn(thread: ThreadPoolExecutor) -> None:
+            # Closing asks for the end of the connection behind this turn and the next one, and then takes no more.
+            with contextlib.suppress(StoreUnavailable, RuntimeError):
+                if not self._closed and step(self._transact):
+                    thread.submit(turn, thread)
+
+        if not self._closed and not self.read_only:
+            thread = self._thread()
+            thread.submit(turn, thread)
 
     def stamp(self) -> Stamp:
         """Return what every commit of any process changes; costs two ``stat`` and no query."""
@@ -222,14 +198,10 @@ class Store:
                 found.append((known.st_ino, known.st_size, known.st_mtime_ns))
         return Stamp(tuple(found))
 
-    async def _fetch(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
-        if self._reader is None:
-            raise _closed(self.path)
-        with translated(self.path):
-            if not self._patient and time.monotonic() >= self._deadline:
-                await _asked(self._reader, f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
-                self._patient = True
-            return await _asked(self._reader, sql, params)
+    def _thread(self) -> ThreadPoolExecutor:
+        if self._writer_thread is None:
+            self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="voicegw-store-writer")
+        return self._writer_thread
 
     def _run(self, task: Callable[[Transact], T], asked: float) -> T:
         if self._locked is not None and asked < self._locked[0]:
@@ -246,10 +218,10 @@ class Store:
     def _transact(self, transaction: Callable[[Connection], T], *, durable: bool = False) -> T:
         with translated(self.path):
             if self._writer is None:
-                self._writer = connect(self.path, timeout_s=self._busy_timeout_ms / 1000)
+                self._writer = connect(self.path, timeout_s=self._waiting.whole_ms / 1000)
                 self._pragmas.clear()
             connection = self._writer
-            self._set(connection, "busy_timeout", str(self._patience_ms()))
+            self._set(connection, "busy_timeout", str(self._waiting.left_ms()))
             self._set(connection, "synchronous", "FULL" if durable else "NORMAL")
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -267,61 +239,7 @@ class Store:
             connection.execute(f"PRAGMA {pragma} = {value}")
             self._pragmas[pragma] = value
 
-    def _patience_ms(self) -> int:
-        left = int((self._deadline - time.monotonic()) * 1000)
-        return (
-            self._busy_timeout_ms if left <= 0 else max(left, min(_LEAST_PATIENCE_MS, self._busy_timeout_ms))
-        )
-
     def _close_writer(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-
-class _Snapshot:
-    def __init__(self, path: Path, fetch: Callable[[str, Sequence[object]], Awaitable[list[Row]]]) -> None:
-        self.path = path
-        self._fetch = fetch
-
-    async def read(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
-        return await self._fetch(sql, params)
-
-
-async def _asked(
-    reader: aiosqlite.Connection, sql: str, params: Sequence[object] = (), *, interruptible: bool = True
-) -> list[Row]:
-    """Return the rows of a query; when the caller is cancelled it is interrupted, and waited for.
-
-    Whoever asks next then meets a connection at rest, and a caller knows what became of the statement.
-    """
-    asked = asyncio.ensure_future(reader.execute_fetchall(sql, params))
-    try:
-        return [tuple(row) for row in await asyncio.shield(asked)]
-    except asyncio.CancelledError:
-        while not asked.done():
-            if interruptible:
-                await reader.interrupt()  # of no effect before it has begun: hence again and again
-            await _ended(asked, timeout_s=_INTERRUPTED_EVERY_S)
-        raise
-
-
-async def _ended(work: asyncio.Future[Any], timeout_s: float | None = None) -> None:
-    """Wait until ``work`` has ended, or so long, whoever is cancelled meanwhile."""
-    with anyio.CancelScope(shield=True):
-        while not work.done():
-            # A cancellation that does not come from anyio passes its shield.
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([work], timeout=timeout_s)
-            if timeout_s is not None:
-                break
-    if work.done() and not work.cancelled():
-        work.exception()  # Seen, or asyncio would log it as forgotten.
-
-
-def _closed(path: Path) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"The store {path} is closed.",
-        hint="The server is stopping.",
-        details={"path": str(path), "reason": "closed"},
-    )

@@ -3,7 +3,7 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from voicegw_mcp.store.histogram import LANES, RELATIVE_ERROR, Histogram, lane_of
+from voicegw_mcp.store.histogram import LANES, RELATIVE_ERROR, Histogram, grown_blob, lane_of
 
 latencies = st.floats(0.1, 1e7)
 
@@ -64,3 +64,25 @@ def test_an_empty_histogram_has_no_percentiles():
 def test_a_damaged_blob_is_refused(blob):
     with pytest.raises(ValueError, match="histogram"):
         Histogram().add_blob(blob)
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.integers(0, 30), st.sampled_from([1, 2, 200, 255, 256, 70_000]), max_size=6),
+        min_size=1,
+        max_size=5,
+    ),
+    st.booleans(),
+)
+def test_a_stored_histogram_grows_into_what_the_sum_would_be_stored_as(parts, wide):
+    blob, merged = None, Histogram()
+    for part in parts:
+        blob = grown_blob(blob, part, wide=wide)
+        merged.add(Histogram.of_lanes(part))
+    assert blob == merged.to_blob(wide=wide)
+
+
+@pytest.mark.parametrize("blob", [b"", b"\1", b"\3\0\0", b"\2\0\0\1", b"\1\xff\xff\1"])
+def test_a_damaged_histogram_does_not_grow(blob):
+    with pytest.raises(ValueError, match="histogram"):
+        grown_blob(blob, {5: 1})

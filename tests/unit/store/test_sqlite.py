@@ -13,9 +13,10 @@ import pytest
 
 from voicegw_mcp.errors import Conflict, StoreUnavailable
 from voicegw_mcp.store.failures import translated
-from voicegw_mcp.store.schema import connect, prepare
-from voicegw_mcp.store.sqlite import Store, choose_path
+from voicegw_mcp.store.schema import choose_path, connect, migration_scripts, prepare
+from voicegw_mcp.store.sqlite import Store
 
+NEWEST = len(migration_scripts())
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a store is made in its place")
 
 EMPTY_STORE_OPENED_TWICE = """
@@ -58,7 +59,7 @@ async def test_a_new_store_is_made_private_and_written_ahead(tmp_path):
 async def test_opening_again_finds_the_schema_and_the_rows(tmp_path):
     for count in (1, 2):
         store = await Store.open(tmp_path / "a b?#%.db")
-        assert store.schema_version == 2
+        assert store.schema_version == NEWEST
         await store.write(lambda connection, count=count: put_series(connection, count))
         assert await count_series(store) == count
         await store.close()
@@ -69,12 +70,12 @@ def test_two_processes_opening_an_empty_store_at_once_both_succeed(tmp_path):
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
     for process in processes:
         out, err = process.communicate(timeout=60)
-        assert (process.returncode, out.decode().strip(), err) == (0, "2 [(0,)]", b"")
+        assert (process.returncode, out.decode().strip(), err) == (0, f"{NEWEST} [(0,)]", b"")
 
 
 async def test_many_opens_of_an_empty_store_in_one_process_all_succeed(tmp_path):
     stores = await asyncio.gather(*(Store.open(tmp_path / "voicegw.db") for _ in range(8)))
-    assert [store.schema_version for store in stores] == [2] * 8
+    assert [store.schema_version for store in stores] == [NEWEST] * 8
     for store in stores:
         await store.close()
 
@@ -111,7 +112,7 @@ async def test_a_store_is_made_where_it_cannot_be_put_in_place_whole(tmp_path, m
 
     monkeypatch.setattr(*((os, "link", miss) if lacking == "/proc" else (os, "open", refuse)))
     store = await Store.open(tmp_path / "voicegw.db")
-    assert (store.schema_version, await count_series(store)) == (2, 0)
+    assert (store.schema_version, await count_series(store)) == (NEWEST, 0)
     assert await store.read("PRAGMA journal_mode") == [("wal",)]
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
     await store.close()
@@ -163,11 +164,20 @@ async def test_a_reader_cannot_write_and_a_read_only_store_refuses_to(store):
     await reading.close()
 
 
-async def test_read_only_needs_an_existing_migrated_store(tmp_path):
-    with pytest.raises(StoreUnavailable, match="cannot be opened"):
-        await Store.open(tmp_path / "none.db", read_only=True)
+async def test_read_only_a_store_that_is_not_there_is_empty_and_not_made(tmp_path):
+    store = await Store.open(tmp_path / "folder" / "none.db", read_only=True)
+    assert store.missing
+    for reader in (store, await store.narrowed(frozenset({"default"}))):
+        assert await count_series(reader) == 0
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        await store.write(put_series)
+    await store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_read_only_needs_a_migrated_store(tmp_path):
     (tmp_path / "empty.db").touch()
-    with pytest.raises(StoreUnavailable, match="schema version 0 and needs 2"):
+    with pytest.raises(StoreUnavailable, match=f"schema version 0 and needs {NEWEST}"):
         await Store.open(tmp_path / "empty.db", read_only=True)
     assert (tmp_path / "empty.db").read_bytes() == b""
 
@@ -178,7 +188,9 @@ async def test_a_store_newer_than_the_program_is_refused_with_both_numbers(tmp_p
         lambda connection: connection.execute("INSERT INTO voicegw_mcp_migrations VALUES (99, 0)")
     )
     await store.close()
-    with pytest.raises(StoreUnavailable, match="schema version 99; this program knows versions up to 2"):
+    with pytest.raises(
+        StoreUnavailable, match=f"schema version 99; this program knows versions up to {NEWEST}"
+    ):
         await Store.open(tmp_path / "voicegw.db")
 
 

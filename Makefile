@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts golden bench chaos lock clean
+.PHONY: help run demo test check lint types contracts golden bench chaos conformance hostile lock clean
 
 help: ## Show these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.pip: ## (the environment itself)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -27,7 +27,10 @@ $(VENV)/.check: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group check
 	@touch $@
 
-run: $(VENV)/.run ## A whole agent conversation on a scratch gateway, over real stdio
+run: $(VENV)/.run ## Serve a scratch gateway in .run/ on loopback: /mcp and /sse; Ctrl-C ends it
+	@$(BIN)/python examples/scratch_server.py
+
+demo: $(VENV)/.run ## A whole agent conversation on a scratch gateway, over real stdio
 	$(BIN)/python examples/agent_conversation.py
 
 test: $(VENV)/.test ## All tests, with branch coverage
@@ -55,6 +58,12 @@ bench: $(VENV)/.test ## Cold start, memory and calls against a bare server on th
 
 chaos: $(VENV)/.test ## Break changes on purpose: faults, kills, editors; writes docs/reliability.md (Linux)
 	$(BIN)/python -m tests.chaos --write-docs
+
+conformance: $(VENV)/.test ## The official suite, real clients, 100 restarts; writes docs/conformance.md (npm)
+	$(BIN)/python -m tests.conformance --write-docs
+
+hostile: $(VENV)/.test ## Attack the HTTP door: names, tokens, frames, bodies; writes docs/hostile.md
+	$(BIN)/python -m tests.hostile --write-docs
 
 lock: $(VENV)/.check ## Write constraints.txt anew from what is installed
 	@echo '# What development and CI install; `make lock` writes it. Releases are bound by the ranges in pyproject.toml only.' > constraints.txt

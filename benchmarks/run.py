@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import edits
+import http_load
 from client import LineClient
 from figures import HEADER, Figure, ratios, table
 
@@ -39,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "performance.md"
 OURS = [str(Path(sys.executable).with_name("voicegw-mcp"))]
 BARE = [sys.executable, str(Path(__file__).with_name("bare_server.py"))]
+PARTS = ("size", "starts", "calls", "changes", "edits", "http")
 KEY = "fake-key-0001"
 CALLS, BLOCK, WARM_UP = 500, 20, 40
 PROVIDERS = """\
@@ -149,6 +151,10 @@ class Bench:
         """One durable change in process, against its own syncs, and by the length of the file."""
         return edits.measure(self._folder, self.rounds)
 
+    def http(self) -> list[Figure]:
+        """Idle sessions and 64 clients at once over HTTP."""
+        return http_load.measure(self._folder, self._environment, self.rounds)
+
     @staticmethod
     def _pair(client: LineClient, number: int) -> None:
         name = f"gpt-4.1-mini-{number}"
@@ -254,6 +260,14 @@ neighbours, so that a machine which gets slower or faster meanwhile changes both
 - One change: a project added or deleted in process, journal row, file and folder synced, in turns with the same syncs alone
   (a row of the same size into a store like ours, a file of the same size put in place). By length: the same on VoiceGateway's example
   file with projects added until it has that many lines; the bar is twice the short one's time plus {edits.ALLOWANCE_MS} ms.
+- Idle sessions: {http_load.SESSIONS:,} clients open an event stream, shake hands and stay silent; memory is VmRSS once it stays the same, of a
+  server that never had so many before ({http_load.SERVERS} servers). Then all connections are reset at once, {http_load.CYCLES} times on each server. What is
+  left per session is the growth from the first of these times to the last. p50 is that of {http_load.CALLS} calls of another session over
+  the same transport, before, with and after them. Over /mcp the clients then also send DELETE: a session waits for its client
+  half an hour otherwise.
+- {http_load.CLIENTS} clients: each one session and its keep-alive connections, calling as fast as it is answered for {http_load.ROUND_S:g} s, in turns with
+  `benchmarks/bare_http_server.py`: the SDK's own transports under the same uvicorn, without token, Host check and limits. The client is one
+  process, and far from busy.
 - Tokens: o200k, of compact JSON.
 """
 
@@ -266,7 +280,7 @@ def main() -> int:
     parser.add_argument(
         "--only",
         action="append",
-        choices=["starts", "calls", "changes", "edits", "size"],
+        choices=PARTS,
         help="measure only this",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -275,7 +289,7 @@ def main() -> int:
     options = parser.parse_args()
     rounds = max(3, options.rounds)
     facts, figures = circumstances(rounds), []
-    for part in ("size", "starts", "calls", "changes", "edits"):
+    for part in PARTS:
         if options.only and part not in options.only:
             continue
         with ExitStack() as stack:

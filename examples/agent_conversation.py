@@ -1,4 +1,4 @@
-"""One whole agent conversation over real stdio, on a scratch gateway: what `make run` shows.
+"""One whole agent conversation over real stdio, on a scratch gateway: what `make demo` shows.
 
 The official MCP client spawns `voicegw-mcp`, lists the tools, adds a provider, a model and a project, imports a VoiceGateway
 store, asks for costs and logs, and deletes again with confirmation. Nothing outside a temporary folder is touched.

@@ -18,6 +18,8 @@ from mcp.shared.exceptions import MCPError
 
 from voicegw_mcp import __version__
 from voicegw_mcp.errors import GatewayError, InternalError, InvalidInput, StoreUnavailable, nearest, quote
+from voicegw_mcp.notices import Notices
+from voicegw_mcp.questions import Unanswered, asking
 from voicegw_mcp.tools import TOOLS
 from voicegw_mcp.tools.prompts import PROMPTS
 from voicegw_mcp.tools.resources import RESOURCES
@@ -75,9 +77,14 @@ def build_server(gateway: Gateway, tools: Sequence[Tool] = TOOLS) -> Server[dict
         on_list_resources=door.list_resources,
         on_list_resource_templates=door.list_resource_templates,
         on_read_resource=door.read_resource,
+        on_subscribe_resource=door.subscribe_resource,
+        on_unsubscribe_resource=door.unsubscribe_resource,
+        on_subscriptions_listen=door.listen,
         on_list_prompts=door.list_prompts,
         on_get_prompt=door.get_prompt,
         on_completion=door.complete,
+        # Otherwise the SDK asks for the whole list at every call of the newest protocol.
+        get_tool_input_schema=door.input_schema_of,
     )
 
 
@@ -86,28 +93,53 @@ class _Door:
 
     def __init__(self, gateway: Gateway, tools: Sequence[Tool]) -> None:
         self._gateway = gateway
+        self._notices = Notices(gateway)
         self._tools = {tool.name: tool for tool in tools}
         self._prompts = {prompt.name: prompt for prompt in PROMPTS}
 
     def _caller(self, context: Context) -> Gateway:
         """Return the gateway as this caller may use it: over HTTP by his token, else by what his client is called."""
-        identity = getattr(context.request, "scope", {}).get(IDENTITY)
+        identity = _identity(context)
         if identity is None:
             return self._gateway.as_caller(_client_name(context))
         return self._gateway.as_caller(identity.name, identity.access)
+
+    def _in_call(
+        self, context: Context, params: types.CallToolRequestParams, deadline: anyio.CancelScope
+    ) -> Gateway:
+        """Return the caller's gateway, by which a tool may report to his client and ask his person."""
+
+        async def report(progress: float, message: str) -> None:
+            await context.session.report_progress(progress, None, message)
+
+        ask, identity = asking(context, params, deadline), _identity(context)
+        if identity is None:
+            return self._gateway.as_caller(_client_name(context), report=report, ask=ask)
+        # The door has looked at the file for this very request.
+        return self._gateway.as_caller(
+            identity.name, identity.access, catalog=identity.catalog, report=report, ask=ask
+        )
 
     async def list_tools(self, _context: Context, _page: Page) -> types.ListToolsResult:
         listed = [_listed(tool) for tool in self._tools.values()]
         return types.ListToolsResult(tools=listed, ttl_ms=LIST_TTL_MS, cache_scope="private")
 
-    async def call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    def input_schema_of(self, tool_name: str) -> dict[str, Any] | None:
+        tool = self._tools.get(tool_name)
+        return None if tool is None else tool.input_schema
+
+    async def call_tool(
+        self, context: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult:
         tool = self._tools.get(params.name)
         if tool is None:
             raise _unknown("tool", params.name, self._tools)
         try:
-            caller = self._caller(context)
-            with anyio.fail_after(DEADLINE_S):
-                answer = (await tool.run(caller, tool.parse(params.arguments))).as_json()
+            with anyio.fail_after(DEADLINE_S) as deadline:
+                gateway = self._in_call(context, params, deadline)
+                answer = (await tool.run(gateway, tool.parse(params.arguments))).as_json()
+        except Unanswered as question:
+            return question.result
         except TimeoutError:
             return _result(_overdue(tool.name).payload(), is_error=True)
         except GatewayError as error:
@@ -147,7 +179,25 @@ class _Door:
                 text = _compact(await _guarded(item.read(self._caller(context), argument), item.name))
                 contents = types.TextResourceContents(uri=params.uri, mime_type=JSON_TYPE, text=text)
                 return types.ReadResourceResult(contents=[contents], ttl_ms=0, cache_scope="private")
-        raise _unknown("resource", params.uri, [item.uri for item in RESOURCES])
+        unknown = _unknown("resource", params.uri, [item.uri for item in RESOURCES]).error
+        raise MCPError(unknown.code, unknown.message, {**unknown.data, "uri": params.uri})
+
+    async def subscribe_resource(
+        self, context: Context, params: types.SubscribeRequestParams
+    ) -> types.EmptyResult:
+        await _guarded(self._notices.subscribe(context, self._caller(context), params.uri), "subscribing")
+        return types.EmptyResult()
+
+    async def unsubscribe_resource(
+        self, context: Context, params: types.UnsubscribeRequestParams
+    ) -> types.EmptyResult:
+        self._notices.unsubscribe(context, params.uri)
+        return types.EmptyResult()
+
+    async def listen(
+        self, context: Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        return await _guarded(self._notices.listen(context, self._caller(context), params), "listening")
 
     async def list_prompts(self, _context: Context, _page: Page) -> types.ListPromptsResult:
         listed = [
@@ -177,17 +227,18 @@ class _Door:
         message = types.PromptMessage(role="user", content=types.TextContent(type="text", text=text))
         return types.GetPromptResult(description=prompt.description, messages=[message])
 
-    async def complete(self, _context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
+    async def complete(self, context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
         values: list[str] = []
+        gateway = self._caller(context)
         if isinstance(params.ref, types.PromptReference):
             prompt = self._prompts.get(params.ref.name)
             argument = prompt.argument(params.argument.name) if prompt else None
             if argument is not None:
-                values = await _guarded(argument.complete(self._gateway, params.argument.value), "completion")
+                values = await _guarded(argument.complete(gateway, params.argument.value), "completion")
         else:
             for item in RESOURCES:
                 if item.complete is not None and item.template == params.ref.uri:
-                    values = await _guarded(item.complete(self._gateway, params.argument.value), "completion")
+                    values = await _guarded(item.complete(gateway, params.argument.value), "completion")
         shown = values[:MAX_COMPLETIONS]
         more = len(values) > len(shown)
         return types.CompleteResult(
@@ -219,6 +270,11 @@ def _result(data: dict[str, Any], *, is_error: bool = False) -> types.CallToolRe
 
 def _compact(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def _identity(context: Context) -> Any:
+    """Return who calls over HTTP, as the door found him; None where no token is asked for."""
+    return getattr(context.request, "scope", {}).get(IDENTITY)
 
 
 def _client_name(context: Context) -> str:

@@ -189,6 +189,33 @@ def test_a_wrong_or_missing_token_is_refused_on_every_path_but_health(serve):
         assert client.post(server.mcp, json=INITIALIZE, headers=ACCEPT).status_code == 200
 
 
+@pytest.mark.parametrize("change", ["revoked", "another role"])
+def test_an_open_stream_ends_when_its_token_no_longer_allows_what_it_did(serve, stop, config, change):
+    before = config.read_text()
+    config.write_text(before + TWO_KEYS)
+    server = serve(VOICEGW_MCP_TOKEN=TOKEN, OPS_TOKEN=OTHER, VIEW_TOKEN="fake-token-0003")
+    with (
+        http() as client,
+        closing(httpx2.Client(timeout=WAIT_S)) as other,
+        client.stream("GET", server.sse, headers=bearer("fake-token-0003")) as ending,
+        other.stream("GET", server.sse, headers=bearer(OTHER)) as staying,
+    ):
+        events, others = ending.iter_raw(), staying.iter_raw()
+        assert b"endpoint" in next(events)
+        assert b"endpoint" in next(others)
+        changed = (
+            TWO_KEYS.replace("scopes: [read]", "role: operator")
+            if change != "revoked"
+            else "\n".join(line for line in TWO_KEYS.splitlines() if "VIEW_TOKEN" not in line)
+        )
+        config.write_text(before + changed + "\n")
+        assert list(events) == []  # read to its end, within the client's patience
+        assert others  # the other one is still open
+        posted = client.post(server.mcp, json=INITIALIZE, headers={**ACCEPT, **bearer(OTHER)})
+        assert posted.status_code == 200
+    assert stop(server) == 0
+
+
 def test_a_session_is_unknown_to_any_other_token(serve, config):
     config.write_text(config.read_text() + TWO_KEYS)
     server = serve(VOICEGW_MCP_TOKEN=TOKEN, OPS_TOKEN=OTHER, VIEW_TOKEN="fake-token-0003")
@@ -225,6 +252,27 @@ def test_a_slash_too_many_or_too_few_gives_no_redirect(serve):
         for path in ("/mcp", "/mcp/"):
             answer = client.post(f"{server.base}{path}", json=INITIALIZE, headers=ACCEPT)
             assert (answer.status_code, answer.headers.get("location")) == (200, None)
+
+
+@pytest.mark.parametrize("named", ["%FF", "%00", "%E2%80%A6", "../x", "", "a&session_id=b"])
+def test_an_odd_session_of_an_event_stream_is_refused(serve, named):
+    server = serve()
+    with http() as client:
+        answer = client.post(f"{server.base}/messages/?session_id={named}", json=INITIALIZE)
+        assert answer.status_code == (404 if named else 400)
+        assert answer.json()["error"]["code"] == "VALIDATION_ERROR"
+        assert "Traceback" not in server.errors.read_text()
+
+
+def test_who_reads_no_answers_is_given_no_more(serve):
+    server = serve()
+    with http() as client, event_stream(client, server.sse) as endpoint:
+        for asked in range(2_000):
+            answer = client.post(f"{server.base}{endpoint}", json=INITIALIZE if asked == 0 else LIST_TOOLS)
+            if answer.status_code != 202:
+                break
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["error"]["code"] == "SERVER_UNREACHABLE"
 
 
 def test_unknown_paths_have_the_one_error_shape(serve):

@@ -83,7 +83,7 @@ CASES = [
     # An argument the tool does not have.
     ("get_health", {"verbose": True}, "VALIDATION_ERROR", "verbose", "takes: none"),
     ("get_costs", {"peroid": "week"}, "VALIDATION_ERROR", "peroid", "Did you mean period?"),
-    ("get_logs", {"follow_seconds": 5}, "VALIDATION_ERROR", "follow_seconds", "get_logs takes"),
+    ("get_logs", {"follow": 5}, "VALIDATION_ERROR", "follow", "Did you mean follow_seconds?"),
     ("add_provider", {**PROVIDER, "apikey": SECRET}, "VALIDATION_ERROR", "apikey", "Did you mean api_key?"),
     ("add_provider", {"id": "x"}, "VALIDATION_ERROR", "id", "takes"),
     ("get_health", {LONG: 1}, "VALIDATION_ERROR", None, "takes"),
@@ -117,6 +117,10 @@ CASES = [
     ("get_logs", {"status": "ok"}, "VALIDATION_ERROR", "status", ""),
     ("get_logs", {"search": "x" * 201}, "VALIDATION_ERROR", "search", ""),
     ("get_logs", {"min_latency_ms": "NaN"}, "VALIDATION_ERROR", "min_latency_ms", ""),
+    *(
+        ("get_logs", {"follow_seconds": value}, "VALIDATION_ERROR", "follow_seconds", "")
+        for value in (-1, 25.1, "NaN", "soon", True)
+    ),
     ("get_logs", {"min_cost_usd": -1}, "VALIDATION_ERROR", "min_cost_usd", ""),
     ("test_provider", {"provider_id": "openai", "timeout_seconds": 0}, "VALIDATION_ERROR", "timeout_seconds", ""),
     ("test_provider", {"provider_id": "openai", "timeout_seconds": 31}, "VALIDATION_ERROR", "timeout_seconds", ""),
@@ -298,6 +302,12 @@ async def test_a_deeply_nested_option_is_refused(agent, house):
     await refuse(
         agent, house, "add_provider", {**PROVIDER, "options": {"a": [[[[[[1]]]]]]}}, field="options.a"
     )
+
+
+@pytest.mark.parametrize("many", [[1] * 20_000, [[[]] * 200] * 200, {str(n): n for n in range(20_000)}])
+async def test_more_values_than_a_call_needs_are_refused_before_they_are_looked_at(agent, house, many):
+    await refuse(agent, house, "create_project", {"project_id": "p", "name": "P", "tags": many})
+    await refuse(agent, house, "add_provider", {**PROVIDER, "options": {"a": many}})
 
 
 async def test_true_is_no_number(agent, house):

@@ -54,6 +54,7 @@ ARGUMENTS = {
         "order": ("string", "newest"),
         "min_latency_ms": ("number", None),
         "min_cost_usd": ("number", None),
+        "follow_seconds": ("number", None),
         "detail": ("string", "concise"),
     },
     "list_providers": PAGE,

@@ -20,6 +20,7 @@ from voicegw_mcp.cli import (
     secrets,
     serving,
     setup,
+    store,
     terminal,
 )
 
@@ -41,6 +42,10 @@ app.command("projects")(reports.projects)
 app.command("changes")(history.changes)
 app.command("undo")(history.undo)
 app.command("import")(importing.import_store)
+app.command("prune")(store.prune)
+app.command("backup")(store.backup)
+app.command("restore")(store.restore)
+app.command("repair")(store.repair)
 app.add_typer(secrets.app, name="secrets")
 app.command("call")(call.call)
 app.command("install")(install.install)

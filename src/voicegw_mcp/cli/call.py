@@ -1,7 +1,7 @@
 """``voicegw call``: one tool of a server, spawned here or reached by URL, as a line of a script.
 
-Standard output always holds one JSON document: the answer, or the error object. May import typer, ``transports`` and
-``cli``.
+Standard output always holds one JSON document: the answer, or the error object. May import typer, ``transports``,
+``errors`` and ``cli``.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from voicegw_mcp.cli import terminal
+from voicegw_mcp.cli.conditions import Condition, parse_condition
 from voicegw_mcp.cli.opening import require_named
 from voicegw_mcp.cli.options import Config, Url, require_url
 from voicegw_mcp.errors import (
@@ -33,6 +34,10 @@ _ARGUMENT: Final = re.compile(r"(?P<key>[A-Za-z_][A-Za-z0-9_]*)(?P<raw>:?)=(?P<t
 _EXIT_CODES: Final = {
     error.code: error.exit_code for error in (InvalidInput, ConfigInvalid, StoreUnavailable, InternalError)
 }
+CONDITION_HELD: Final = 4
+"""The exit code when the call went well and a condition of --fail-if holds; no error has it (docs/errors.md)."""
+MAX_TOKEN: Final = 4096
+MAX_VALUE: Final = 80
 
 
 def call(
@@ -56,19 +61,30 @@ def call(
         ),
     ] = None,
     config: Config = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            metavar="CONDITION",
+            help="Exit with 4 when this holds of the answer, such as 'total_usd > 10'; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the JSON on one line, also on a terminal.")
     ] = False,
 ) -> None:
     """Call one tool and print its JSON answer.
 
-    Exit code 0, or that of the error: 2 for bad arguments or configuration, 3 for the store, 70 for a fault, else 1.
+    Exit code 0, 4 when a condition holds, or that of the error: 2 for bad arguments or configuration, 3 for the store,
+    70 for a fault, else 1.
     """
     import anyio  # noqa: PLC0415 - loaded when the command runs
 
     from voicegw_mcp.transports import client  # noqa: PLC0415
 
     given = parse_arguments(arguments or [])
+    conditions = [parse_condition(text) for text in fail_if or []]
     server = _address(url, token_env, config) if url is not None else _launch(config, token_env)
 
     def prepare(tools: "Mapping[str, Mapping[str, Any]]") -> dict[str, Any]:
@@ -82,9 +98,34 @@ def call(
         return {key: _value(key, raw, text, properties) for key, (raw, text) in given.items()}
 
     answer = anyio.run(client.call_tool, server, tool, prepare)
+    held = [] if answer.is_error else holding(conditions, answer.data)
     terminal.print_json(answer.data, pretty=False if as_json else None)
-    if answer.is_error:
-        raise typer.Exit(exit_code_of(answer.data))
+    for line in held:
+        sys.stderr.write(f"voicegw: {line}\n")
+    if answer.is_error or held:
+        raise typer.Exit(exit_code_of(answer.data) if answer.is_error else CONDITION_HELD)
+
+
+def holding(conditions: "Sequence[Condition]", answer: Any) -> list[str]:
+    """Return a line for each condition that holds of an answer, with the values of its paths.
+
+    Raises:
+        InvalidInput: one cannot be told, because the answer has no such path or a value of another kind.
+    """
+    lines: list[str] = []
+    for condition in conditions:
+        holds, seen = condition.check(answer)
+        if holds:
+            values = ", ".join(f"{path} = {_shown(value)}" for path, value in seen.items())
+            lines.append(
+                terminal.shown(f"--fail-if {condition.text} holds" + (f": {values}" if values else ""))
+            )
+    return lines
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
 
 
 def parse_arguments(arguments: "Sequence[str]") -> dict[str, tuple[bool, str]]:
@@ -151,7 +192,7 @@ def _launch(config: str | None, token_env: str | None) -> "Launch":
         )
     require_named(config)
     # -P: a file mcp.py or json.py in the current folder must not take the place of the module of that name.
-    options = ["-c", config] if config else []
+    options = ["--toolsets", "all", *(["-c", config] if config else [])]
     return Launch(sys.executable, ("-P", "-m", "voicegw_mcp", "stdio", *options), dict(os.environ))
 
 
@@ -170,4 +211,12 @@ def _address(url: str, token_env: str | None, config: str | None) -> "Address":
             field="token_env",
             hint="Pass the variable's name, never the token: export VOICEGW_MCP_TOKEN=..., then --token-env VOICEGW_MCP_TOKEN",
         )
+    if token is not None:
+        token = token.strip()
+        if not token.isascii() or not token.isprintable() or " " in token or not 0 < len(token) <= MAX_TOKEN:
+            raise InvalidInput(
+                "What the environment variable of --token-env holds is no bearer token.",
+                field="token_env",
+                hint=f"A token has up to {MAX_TOKEN} printable ASCII characters and no blanks.",
+            )
     return Address(url, token)

@@ -154,6 +154,14 @@ def logs(
     cursor: Annotated[
         str | None, typer.Option("--cursor", metavar="TEXT", help="next_cursor of the answer to go on from.")
     ] = None,
+    follow_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--follow-seconds",
+            metavar="S",
+            help="Wait so long for new requests as well, 0 to 25; they come last.",
+        ),
+    ] = None,
     detail: Annotated[
         str | None, typer.Option("--detail", metavar="NAME", help="concise or full. Default: concise.")
     ] = None,
@@ -178,12 +186,15 @@ def logs(
         "search": search,
         "order": order,
         "detail": detail,
+        "follow_seconds": follow_seconds,
     }
 
     async def work(gateway: "Gateway") -> "LogPage":
         # A page ends at a budget of bytes as well: pages follow each other until there are `limit` requests.
         page = cast("LogPage", await _run(gateway, get_logs, {**arguments, "limit": limit, "cursor": cursor}))
         entries = list(page.logs)
+        if follow_seconds is not None:
+            return page
         while page.next_cursor and len(entries) < limit:
             further = {**arguments, "limit": limit - len(entries), "cursor": page.next_cursor}
             page = cast("LogPage", await _run(gateway, get_logs, further))

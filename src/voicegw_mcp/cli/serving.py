@@ -1,21 +1,17 @@
 """``voicegw mcp`` and ``voicegw serve``: the same server, over standard input and output or over HTTP."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from voicegw_mcp.cli import terminal
+from voicegw_mcp.cli.modes import Mode
 from voicegw_mcp.cli.opening import require_named
-from voicegw_mcp.cli.options import Config
-from voicegw_mcp.cli.stdio import TOOLSETS_HELP, collect_seldom, serve as serve_stdio
+from voicegw_mcp.cli.options import Config, Listen, with_serving_options
+from voicegw_mcp.cli.stdio import collect_seldom, serve as serve_stdio
 from voicegw_mcp.errors import InvalidInput, StoreUnavailable
-
-MCP_PORT: Final = 8090
-SERVE_PORT: Final = 8080
 
 
 class Transport(StrEnum):
@@ -25,96 +21,43 @@ class Transport(StrEnum):
     HTTP = "http"
 
 
-Toolsets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--toolsets",
-        metavar="NAMES",
-        help=f"{TOOLSETS_HELP[0].upper()}{TOOLSETS_HELP[1:]}.",
-        show_default=False,
-    ),
-]
-Host = Annotated[str, typer.Option("--host", help="HTTP: the address to listen on.")]
-AllowedHosts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allowed-host",
-        metavar="NAME",
-        help="HTTP: a further name under which clients reach it, with or without port; may be repeated.",
-        show_default=False,
-    ),
-]
-AllowedOrigins = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allowed-origin",
-        metavar="ORIGIN",
-        help="HTTP: a web page that may call, such as https://ops.example.com; may be repeated.",
-        show_default=False,
-    ),
-]
-
-
-@dataclass(frozen=True)
-class _Place:
-    host: str
-    port: int
-    hosts: Sequence[str]
-    origins: Sequence[str]
-
-
+@with_serving_options(port=8090, only="HTTP: ")
 def mcp(
     *,
     transport: Annotated[
         Transport, typer.Option("--transport", "-t", help="How a client reaches the server.")
     ] = Transport.STDIO,
-    host: Host = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", "-p", min=0, max=65535, help="HTTP: the port; 0 chooses one.")
-    ] = MCP_PORT,
-    allowed_hosts: AllowedHosts = None,
-    allowed_origins: AllowedOrigins = None,
-    toolsets: Toolsets = None,
+    listen: Listen,
+    mode: Mode,
     config: Config = None,
 ) -> None:
     """Serve MCP: on standard input and output, as voicegw-mcp does, or over HTTP with -t http."""
     require_named(config)
     if transport is Transport.STDIO:
-        serve_stdio(config, toolsets or ())
+        serve_stdio(config, mode)
     else:
-        _serve_http(config, toolsets or (), _Place(host, port, allowed_hosts or (), allowed_origins or ()))
+        _serve_http(config, listen, mode)
 
 
-def serve(
-    *,
-    host: Host = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", "-p", min=0, max=65535, help="The port; 0 chooses one.")
-    ] = SERVE_PORT,
-    allowed_hosts: AllowedHosts = None,
-    allowed_origins: AllowedOrigins = None,
-    toolsets: Toolsets = None,
-    config: Config = None,
-) -> None:
+@with_serving_options(port=8080)
+def serve(*, listen: Listen, mode: Mode, config: Config = None) -> None:
     """Serve everything over HTTP: MCP at /mcp (Streamable HTTP) and /sse, and /health."""
     require_named(config)
-    _serve_http(config, toolsets or (), _Place(host, port, allowed_hosts or (), allowed_origins or ()))
+    _serve_http(config, listen, mode)
 
 
-def _serve_http(config: str | None, toolsets: Sequence[str], place: _Place) -> None:
+def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
     import anyio  # noqa: PLC0415 - none of this is needed for --help
 
-    from voicegw_mcp.core.gateway import Gateway  # noqa: PLC0415
     from voicegw_mcp.server import build_server  # noqa: PLC0415
-    from voicegw_mcp.tools import choose_tools  # noqa: PLC0415
     from voicegw_mcp.transports.http import listen, serve_http  # noqa: PLC0415
     from voicegw_mcp.web.app import build_app  # noqa: PLC0415
     from voicegw_mcp.web.hosts import Hosts, bind_name, is_loopback  # noqa: PLC0415
     from voicegw_mcp.web.identities import Identities  # noqa: PLC0415
 
-    tools = choose_tools(toolsets)
-    hosts = Hosts.of(place.host, place.hosts, place.origins)
-    gateway = Gateway.open(config, door="http")
+    tools = mode.choose_tools()
+    hosts = Hosts.of(place.host, place.allowed_hosts, place.allowed_origins)
+    gateway = mode.open_gateway(config, "http")
     identities = Identities(gateway)
     asks = identities.any_configured()
     if not asks and not is_loopback(place.host):
@@ -140,9 +83,7 @@ def _serve_http(config: str | None, toolsets: Sequence[str], place: _Place) -> N
         terminal.print_line(f"  claude mcp add --transport http voicegateway {address}/mcp{token}")
         sys.stdout.flush()
 
-    app = build_app(
-        build_server(gateway, tools), hosts, identities, open_without_token=is_loopback(place.host)
-    )
+    app = build_app(build_server(gateway, tools), hosts, identities, open_without_token=not asks)
     collect_seldom()
 
     async def run() -> None:

@@ -132,7 +132,7 @@ async def _notes(gateway: "Gateway") -> list[str]:
     notes += [explain_save(path) for path in files.saves()]
     try:
         if gateway.store_handle.wanted_path().exists():  # to check a file makes no store
-            notes.append(await gateway.store_handle.drift(files))
+            notes.append((await gateway.store_handle.figures(files)).drift)
     except GatewayError as error:
         notes.append(f"The journal cannot be read: {error.message}")
     return [note for note in notes if note]

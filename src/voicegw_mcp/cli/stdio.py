@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voicegw_mcp.cli.modes import OPTIONS, Mode, add_options
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -20,21 +22,21 @@ SEEN = ("VOICEGW_CONFIG", "VOICEGW_DB_PATH")
 COLLECT_AFTER = 25_000
 """How many objects more than before make it worth to look for garbage; Python's own 700 are soon made."""
 
-TOOLSETS_HELP = "more tools, by name with commas between: history (list changes and undo them)"
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command ``voicegw-mcp [stdio] [-c FILE] [--toolsets NAMES]``; exits with 2 when it cannot start."""
+    """Run the command ``voicegw-mcp [stdio] [-c FILE]`` with the options of a mode; exits with 2 when it cannot start."""
     parser = argparse.ArgumentParser(
         prog="voicegw-mcp",
         description="MCP server that manages a voice-AI gateway: speaks MCP on standard input and output.",
-        epilog="Without -c: VOICEGW_CONFIG, ./voicegw.yaml, ~/.config/voicegateway/voicegw.yaml, /etc/voicegateway/voicegw.yaml.",
+        epilog="Without -c: VOICEGW_CONFIG, ./voicegw.yaml, ~/.config/voicegateway/voicegw.yaml, /etc/voicegateway/voicegw.yaml. "
+        "NAMES have commas between; options that take them may be repeated.",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "transport", nargs="?", choices=["stdio"], default="stdio", help="the only one here (default)"
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="the voicegw.yaml to manage")
-    parser.add_argument("--toolsets", metavar="NAMES", action="append", default=[], help=TOOLSETS_HELP)
+    add_options(parser)
     parser.add_argument("-V", "--version", action="store_true", help="print the version and exit")
     options = parser.parse_args(arguments)
     if options.version:
@@ -46,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if problem:
         sys.stderr.write(f"voicegw-mcp: {problem}\n")
         raise SystemExit(2)
-    from voicegw_mcp.errors import InvalidInput  # noqa: PLC0415 - see the module docstring
+    from voicegw_mcp.errors import GatewayError  # noqa: PLC0415 - see the module docstring
 
     try:
-        serve(options.config, options.toolsets)
-    except InvalidInput as error:
-        sys.stderr.write(f"voicegw-mcp: {error.message} {error.hint}\n")
+        serve(options.config, Mode(**{option.field: getattr(options, option.field) for option in OPTIONS}))
+    except GatewayError as error:
+        sys.stderr.write(f"voicegw-mcp: {error.message} {error.hint}".rstrip() + "\n")
         raise SystemExit(error.exit_code) from None
 
 
@@ -80,11 +82,11 @@ def collect_seldom() -> None:
     gc.enable()
 
 
-def serve(config: str | None, toolsets: Sequence[str] = ()) -> None:
+def serve(config: str | None, mode: Mode) -> None:
     """Serve stdio on the gateway of ``config`` until the client goes away.
 
     Raises:
-        InvalidInput: there is no toolset of a name; nothing was read or written yet.
+        InvalidInput, ConfigInvalid: the mode cannot be put in force; nothing was written yet.
     """
     wire = os.dup(1)
     os.dup2(2, 1)
@@ -92,12 +94,10 @@ def serve(config: str | None, toolsets: Sequence[str] = ()) -> None:
     try:
         import anyio  # noqa: PLC0415 - see the module docstring
 
-        from voicegw_mcp.core.gateway import Gateway  # noqa: PLC0415
         from voicegw_mcp.server import build_server  # noqa: PLC0415
-        from voicegw_mcp.tools import choose_tools  # noqa: PLC0415
         from voicegw_mcp.transports.stdio import serve_stdio  # noqa: PLC0415
 
-        tools = choose_tools(toolsets)
+        tools = mode.choose_tools()  # loads the rest
         sys.stdout.flush()
     finally:
         os.dup2(wire, 1)
@@ -105,7 +105,7 @@ def serve(config: str | None, toolsets: Sequence[str] = ()) -> None:
         collect_seldom()
 
     async def run() -> None:
-        gateway = Gateway.open(config, door="stdio")
+        gateway = mode.open_gateway(config, "stdio")
         await serve_stdio(build_server(gateway, tools), gateway.close)
 
     try:

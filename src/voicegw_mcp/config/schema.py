@@ -11,10 +11,12 @@ from __future__ import annotations
 import datetime as dt
 import zoneinfo
 from functools import cache
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from voicegw_mcp.config.oauth import OAuth
 from voicegw_mcp.config.parse import Problem, dotted
 from voicegw_mcp.config.redaction import hide_in_text, is_literal_secret
 from voicegw_mcp.config.values import is_list, is_map
@@ -169,11 +171,12 @@ class Observability(_Strict):
 
 
 class CostTracking(_Open):
-    """Where the store is. VoiceGateway's ``enabled: false`` turned the store off; here there always is one."""
+    """Where the store is, and how many days it keeps rows of the log. VoiceGateway's ``enabled: false`` turned the store off; here there always is one."""
 
     enabled: bool = False
     db_path: str = ""
     daily_budget_alert: Amount | None = None
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
 
 
 class Latency(_Open):
@@ -211,13 +214,14 @@ class ApiKey(_Strict):
     name: str = ""
     scopes: list[str] = ["*"]
     role: Role | None = None
-    projects: list[str] = Field(default_factory=list)
+    projects: list[str] | None = None
 
 
 class Auth(_Strict):
     """Who may call over HTTP."""
 
     api_keys: list[ApiKey] = Field(default_factory=list[ApiKey])
+    oauth: OAuth | None = None
     cors_origins: list[str] = Field(default_factory=list)
     local_development: bool = False
     enforcement: Literal["warn", "enforce"] = "warn"
@@ -374,12 +378,17 @@ def _names_beside(location: Sequence[str | int]) -> list[str]:
     for part in location[:-1]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             fields = model.model_fields
-            model = fields[str(part)].annotation if str(part) in fields else None
+            model = _present(fields[str(part)].annotation) if str(part) in fields else None
         else:
             model = _held(model)
     if get_origin(model) is list:  # a single price in place of a list of prices
         model = _held(model)
     return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _present(annotation: Any) -> Any:
+    """Return the type of a value that may be left out."""
+    return get_args(annotation)[0] if NoneType in get_args(annotation) else annotation
 
 
 def _held(container: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a caller may do, by his role. Checked here, so that every door obeys.
+"""What a caller may do and see, by his role and his projects. Checked here, so that every door obeys.
 
 May import ``domain`` and ``errors``.
 """
@@ -9,16 +9,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from voicegw_mcp.domain import Role
-from voicegw_mcp.errors import Forbidden
+from voicegw_mcp.errors import Forbidden, quote
 
 _ORDER: Final = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
+MOST_NAMED: Final = 5
+"""Projects that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A role."""
+    """A role, and the ids of the projects it is for; None is all of them.
+
+    Who is bound to projects reads only their rows and entries, and changes only their entries. Providers and models
+    are of all projects: he may read them, and not change them.
+    """
 
     role: Role = Role.ADMIN
+    projects: frozenset[str] | None = None
 
     def require(self, role: Role, action: str) -> None:
         """Refuse who has a lesser role.
@@ -32,6 +39,40 @@ class Access:
                 hint=f"Use a token with the role {role} (auth.api_keys in voicegw.yaml).",
                 details={"role": str(self.role), "needed": str(role)},
             )
+
+    def require_all_projects(self, what: str) -> None:
+        """Refuse who is bound to projects what is of all of them.
+
+        Raises:
+            Forbidden: naming ``what``, and his projects.
+        """
+        if self.projects is not None:
+            raise self._bound(f"{what} is of all projects")
+
+    def require_project(self, project_id: str) -> None:
+        """Refuse who is bound to other projects.
+
+        Raises:
+            Forbidden: naming his projects.
+        """
+        if self.projects is not None and project_id not in self.projects:
+            raise self._bound(f"Project {quote(project_id)} is another one")
+
+    def _bound(self, why: str) -> Forbidden:
+        names = [quote(name) for name in sorted(self.projects or ())]
+        more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+        return Forbidden(
+            f"{why}; this caller is bound to {', '.join([*names[:MOST_NAMED], *more]) or 'no project'}.",
+            hint="Use a token with other `projects` (auth.api_keys in voicegw.yaml), or a server without --project.",
+            details={"projects": sorted(self.projects or ())},
+        )
+
+    def within(self, other: Access) -> Access:
+        """Return what both allow."""
+        role = min(self.role, other.role, key=_ORDER.__getitem__)
+        if self.projects is None or other.projects is None:
+            return Access(role, self.projects if other.projects is None else other.projects)
+        return Access(role, self.projects & other.projects)
 
 
 EVERYTHING: Final = Access()

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DEFAULT_PROJECT: Final = "default"
 """There is always a project of this id: requests without another one are counted on it."""
 
+MOST_NARROWED: Final = 64
+"""How many views of a catalog are kept."""
+
 MOST_GUESSES: Final = 16
 """For how many names that lead nowhere the nearest one is looked for: each is compared with all there are."""
 
@@ -97,12 +100,23 @@ class Catalog:
 
     Args:
         configuration: one version of the file.
+        only: the ids of the projects that can be seen; None is all.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, only: frozenset[str] | None = None) -> None:
         self.configuration = configuration
         self.settings = configuration.settings
+        self._only = only
+        self._narrowed: dict[frozenset[str], Catalog] = {}
         self._guesses: dict[tuple[str, str], list[str]] = {}
+
+    def narrowed(self, projects: frozenset[str] | None) -> Catalog:
+        """Return the same without the other projects; itself for None."""
+        if projects is None or projects == self._only:
+            return self
+        if len(self._narrowed) >= MOST_NARROWED:
+            self._narrowed.clear()
+        return self._narrowed.setdefault(projects, Catalog(self.configuration, projects))
 
     @cached_property
     def providers(self) -> dict[str, ProviderEntry]:
@@ -144,8 +158,9 @@ class Catalog:
                 self._place("projects", project_id),
             )
             for project_id, project in self.settings.projects.items()
+            if self._only is None or project_id in self._only
         }
-        if DEFAULT_PROJECT in found:
+        if DEFAULT_PROJECT in found or (self._only is not None and DEFAULT_PROJECT not in self._only):
             return found
         auto = Project(name="Default", description="Requests that name no project.")
         nowhere = Place(self.configuration.path, 0, "auto")
@@ -207,12 +222,18 @@ class Catalog:
         """What is odd but usable: unknown provider types, references that lead nowhere, keys that stand in the file."""
         return (*self._warnings(), *self._keys_in_the_file())
 
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What is kept and ignored; who is bound to projects is not told, for it may be another one's."""
+        return self.configuration.notes if self._only is None else ()
+
     def _keys_in_the_file(self) -> Iterator[Problem]:
         hint = (
             "Run `voicegw secrets set NAME` with it, write ${NAME} here, and replace the key at its provider."
         )
         for path in secret_places(self.configuration.data):
-            yield self._problem(path, "holds a key itself", hint)
+            if self._only is None or path[0] in {"providers", "models"}:
+                yield self._problem(path, "holds a key itself", hint)
 
     def _warnings(self) -> Iterator[Problem]:
         for provider in self.providers.values():
@@ -221,6 +242,13 @@ class Catalog:
                 hint = f"Did you mean {near[0]}?" if near else "Add `type:` with a known provider type."
                 yield self._problem(
                     ("providers", provider.id), f"unknown provider type {quote(provider.type_name)}", hint
+                )
+        for number, key in enumerate(self.settings.auth.api_keys if self._only is None else ()):
+            if key.role is None and "scopes" not in key.model_fields_set:
+                yield self._problem(
+                    ("auth", "api_keys", number),
+                    "has neither role nor scopes: it may do everything",
+                    "Write `role: viewer`, `operator` or `admin`.",
                 )
         for path, kind, name in self._references():
             if kind == "model":
@@ -247,7 +275,7 @@ class Catalog:
             for key, name in settings.items():
                 if name:
                     yield ("projects", project.id, key), "stack" if key == "default_stack" else "model", name
-        if self.settings.default_project:
+        if self.settings.default_project and self._only is None:
             yield ("default_project",), "project", self.settings.default_project
 
     def _models_of(self, project: Project) -> dict[Modality, str]:

@@ -19,12 +19,13 @@ from voicegw_mcp.config.disk import RETRY_AFTER_MS, version_of
 from voicegw_mcp.config.document import DELETE
 from voicegw_mcp.config.excerpt import Excerpt
 from voicegw_mcp.config.lock import LOCK_TIMEOUT_S, Patience
+from voicegw_mcp.config.parse import dotted
 from voicegw_mcp.config.replacement import Superseded, Unconfirmed
 from voicegw_mcp.core.catalog import Catalog
-from voicegw_mcp.core.drafts import Draft, Plan, make_draft, require_untouched
+from voicegw_mcp.core.drafts import Draft, Plan, entries_diff, make_draft, require_untouched
 from voicegw_mcp.core.recovery import settle
 from voicegw_mcp.domain import Role
-from voicegw_mcp.errors import Conflict, GatewayError, StoreUnavailable
+from voicegw_mcp.errors import ConfigInvalid, Conflict, GatewayError, StoreUnavailable
 from voicegw_mcp.store import changes as journal
 
 if TYPE_CHECKING:
@@ -87,19 +88,30 @@ async def apply_change(
     access = gateway.caller.access
     access.require(Role.OPERATOR, "A change")
     plan = partial(_allowed, plan=plan, access=access)
-    if dry_run:
-        draft = await anyio.to_thread.run_sync(make_draft, gateway.config_file, plan, if_version)
-        return _receipt(gateway, draft, None)
-    store = await gateway.store()
-    # Counted from now: changes stand in line for the writer thread, and each would wait its own span otherwise.
-    patience = Patience.of(LOCK_TIMEOUT_S, lambda: store.closed)
-    # The store runs it to its end even when the caller goes away: half a change is what recovery is for.
-    return await store.run(partial(_write, gateway, _Order(plan, tool, if_version, patience)))
+    try:
+        if dry_run:
+            draft = await anyio.to_thread.run_sync(make_draft, gateway.config_file, plan, if_version)
+            return _receipt(gateway, draft, None)
+        store = await gateway.store_handle.get()
+        # Counted from now: changes stand in line for the writer thread, and each would wait its own span otherwise.
+        patience = Patience.of(LOCK_TIMEOUT_S, lambda: store.closed)
+        # The store runs it to its end even when the caller goes away: half a change is what recovery is for.
+        return await store.run(partial(_write, gateway, _Order(plan, tool, if_version, patience)))
+    except ConfigInvalid as error:
+        raise gateway.told(error) from error
 
 
 def _allowed(catalog: Catalog, *, plan: Callable[[Catalog], Plan], access: Access) -> Plan:
-    """Plan, and refuse who may not do that: deleting, and putting back what was, are for administrators."""
-    planned = plan(catalog)
+    """Plan on what the caller may see, and refuse who may not do that.
+
+    Deleting, and putting back what was, are for administrators; who is bound to projects changes their entries only.
+    """
+    planned = plan(catalog.narrowed(access.projects))
+    for edit in planned.edits:
+        if len(edit.path) > 1 and edit.path[0] == "projects":
+            access.require_project(edit.path[1])
+        else:
+            access.require_all_projects(dotted(edit.path))
     if any(isinstance(edit, Excerpt) or edit.value is DELETE for edit in planned.edits):
         access.require(Role.ADMIN, "Deleting and undoing")
     return planned
@@ -228,12 +240,14 @@ def _begin(
 
 
 def _receipt(gateway: Gateway, draft: Draft, change: journal.ChangeRecord | None) -> Receipt:
+    only = gateway.caller.access.projects
     return Receipt(
         change_id=change.id if change else None,
         config_version=(draft.configuration if change else draft.was).version,
-        diff=draft.diff,
+        # The lines around a change, and what else stands on its lines, may be another project's.
+        diff=draft.diff if only is None else entries_diff(draft.edits, draft.disk.path.name),
         file=str(draft.disk.path),
         created_ms=change.created_ms if change else gateway.now_ms(),
         plan=draft.plan,
-        catalog=Catalog(draft.configuration),
+        catalog=Catalog(draft.configuration, only),
     )

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from voicegw_mcp.domain import Window
+    from voicegw_mcp.store.reader import Reader, Reads
     from voicegw_mcp.store.rollups import SeriesSums
-    from voicegw_mcp.store.sqlite import Reads, Store
 
 CostGrouping = Literal["provider", "model", "project", "modality", "day", "hour", "session", "status"]
 
@@ -88,7 +88,7 @@ class PreviousCosts(Answer):
 
 
 class CostReport(Answer):
-    """The answer of ``get_costs``. Splits that were too long end in ``(other)``; ``truncated`` says that one did."""
+    """The answer of ``get_costs``. Splits that were too long end in ``(other)``; ``truncated`` says that one did, or that groups are missing."""
 
     period: str
     project: str | None = None
@@ -140,7 +140,7 @@ class _Sum:
 
 
 async def costs(
-    store: Store,
+    store: Reader,
     window: Window,
     *,
     project: str | None = None,
@@ -195,7 +195,10 @@ async def costs(
         previous=_compared(total, sum(row.cost_nanousd for row in earlier)) if compare_previous else None,
         truncated=any(OTHER in split for split in splits.values()) or None,
     )
-    return report if grouped is None else _with_groups(report, grouped, by_time=group_by in {"hour", "day"})
+    if grouped is None:
+        return report
+    whole = Spend(total, sum(row.requests for row in sums))
+    return _with_groups(report, grouped, whole, by_time=group_by in {"hour", "day"})
 
 
 async def spend(store: Reads, window: Window, *, project: str | None = None) -> dict[str, Spend]:
@@ -237,15 +240,23 @@ async def _groups(
     return groups
 
 
-def _with_groups(report: CostReport, grouped: Mapping[str, _Sum], *, by_time: bool) -> CostReport:
-    """Return the report with as many groups as fit: the newest hours or days, else the costliest."""
+def _with_groups(
+    report: CostReport, grouped: Mapping[str, _Sum], whole: Spend, *, by_time: bool
+) -> CostReport:
+    """Return the report with as many groups as fit: the newest hours or days, else the costliest.
+
+    Sessions may not add up to the whole: only so many are read, and rows that were pruned have none any more.
+    """
     groups = [
         CostGroup(key=key, cost=to_usd(total.cost), requests=total.requests) for key, total in grouped.items()
     ]
     groups = groups[::-1] if by_time else sorted(groups, key=lambda group: (-group.cost, group.key))
     left = MOST_BYTES - json_bytes(report) - 40
     kept = groups[: fitting(map(json_bytes, groups), left)]
-    cut = report.truncated or len(kept) < len(groups) or (not by_time and len(groups) >= _MOST_SESSIONS)
+    found = Spend(
+        sum(total.cost for total in grouped.values()), sum(total.requests for total in grouped.values())
+    )
+    cut = report.truncated or len(kept) < len(groups) or found != whole
     return report.model_copy(update={"groups": kept[::-1] if by_time else kept, "truncated": cut or None})
 
 

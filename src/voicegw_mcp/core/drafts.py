@@ -155,6 +155,22 @@ def is_as_left(visible: ParsedFile, path: Sequence[str], left: str | None) -> bo
     return now == left if now is None or left is None else now.rstrip("\r\n") == left.rstrip("\r\n")
 
 
+def entries_diff(edits: str, filename: str) -> str:
+    """Return a unified diff of the projects in a journaled change alone: other entries may stand on the same lines."""
+    diffs: list[str] = []
+    for edit in json.loads(edits):
+        before = edit["before"]
+        if before["path"][0] == "projects":
+            old = before["text"][before["blank"] : len(before["text"]) - before["trail"]]
+            whole = unified_diff(_ended(old), _ended(edit["after"] or ""), filename)
+            diffs.append(whole if not diffs else "".join(whole.splitlines(keepends=True)[2:]))
+    return "".join(diffs)
+
+
+def _ended(text: str) -> str:
+    return f"{text}\n" if text and not text.endswith("\n") else text
+
+
 def _written(configuration: Configuration, path: Sequence[str]) -> list[str | None]:
     files = (configuration.parsed, configuration.overlay)
     return [None if parsed is None else entry_text(parsed, path) for parsed in files]

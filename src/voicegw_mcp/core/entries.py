@@ -153,12 +153,16 @@ def require_confirmation(
     """
     if confirm:
         return
-    touched = "; ".join(f"{key.replace('_', ' ')}: {_brief(value)}" for key, value in impact.items() if value)
     raise ConfirmationRequired(
-        f"Deleting {kind} {entry_id} needs confirm=true. {touched or 'Nothing else is affected'}.",
+        f"Deleting {kind} {entry_id} needs confirm=true. {describe_impact(impact) or 'Nothing else is affected'}.",
         hint="Show this to the person; on a yes, repeat the call with confirm=true and this if_version.",
         details={**impact, "config_version": catalog.configuration.version},
     )
+
+
+def describe_impact(impact: Mapping[str, Any]) -> str:
+    """Return in words what goes along with a delete, "" for nothing."""
+    return "; ".join(f"{key.replace('_', ' ')}: {_brief(value)}" for key, value in impact.items() if value)
 
 
 def reference_edits(catalog: Catalog, model_ids: set[str]) -> list[Edit]:

@@ -12,30 +12,34 @@ import getpass
 import os
 import secrets as random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
-
 from voicegw_mcp.config.file import ConfigFile, find_config
 from voicegw_mcp.config.overlay import FILE_NAME
+from voicegw_mcp.config.parse import Problem, invalid, problems_in
 from voicegw_mcp.config.secrets import Secrets
 from voicegw_mcp.config.values import is_map
 from voicegw_mcp.core.access import EVERYTHING, Access
 from voicegw_mcp.core.catalog import Catalog
+from voicegw_mcp.core.maintenance import Pruning
 from voicegw_mcp.core.pricing import PriceBook, PriceOverride
-from voicegw_mcp.core.recovery import Drift, describe_drift, recover
-from voicegw_mcp.errors import StoreUnavailable, quote
-from voicegw_mcp.store.rollups import recorded_requests
-from voicegw_mcp.store.sqlite import Stamp, Store, choose_path
+from voicegw_mcp.core.recovery import recover
+from voicegw_mcp.core.store_handle import StoreHandle
+from voicegw_mcp.domain import Role
+from voicegw_mcp.errors import ConfigInvalid, StoreUnavailable, quote
+from voicegw_mcp.store.log_tail import LogTails
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from voicegw_mcp.config.schema import Settings
+    from voicegw_mcp.core.conversation import Ask, Report
+    from voicegw_mcp.store.reader import Reader
+    from voicegw_mcp.store.sqlite import Store
 
 
 DEFAULT_STORE: Final = "~/.config/voicegateway/voicegw.db"
@@ -43,98 +47,16 @@ DEFAULT_STORE: Final = "~/.config/voicegateway/voicegw.db"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: the door (``stdio``, ``http``, ``cli``), a name to write into the journal, and what he may do."""
+    """Who calls: the door (``stdio``, ``http``, ``cli``), a name to write into the journal, and what he may do.
+
+    ``report`` and ``ask`` are there during a call whose client can take them.
+    """
 
     door: str
     actor: str
     access: Access = EVERYTHING
-
-
-class StoreHandle:
-    """Opens the store when it is first needed, again after a failure, and elsewhere when its path changed.
-
-    Args:
-        read_path: gives the path to open; raises ConfigInvalid while it cannot be known.
-        opened: what to do with a store before it is used.
-    """
-
-    def __init__(
-        self, read_path: Callable[[], Path], opened: Callable[[Store], Awaitable[None]] | None = None
-    ) -> None:
-        self._read_path = read_path
-        self._opened = opened
-        self._opening = anyio.Lock()
-        self._store: Store | None = None
-        self._asked: Path | None = None
-        self._counted: tuple[Stamp | None, int] = (None, 0)
-        self._drift: Drift | None = None
-        self._attempt = 0
-        self._failure: StoreUnavailable | None = None
-
-    def wanted_path(self) -> Path:
-        """Return the path the configuration and environment name."""
-        return self._read_path()
-
-    async def counted(self, store: Store) -> tuple[int, int]:
-        """Return how many requests the open store ever recorded, and its bytes; counts again only when it changed."""
-        stamp = store.stamp()
-        if stamp != self._counted[0]:
-            self._counted = stamp if stamp.is_settled() else None, await recorded_requests(store)
-        return self._counted[1], stamp.size_bytes()
-
-    async def drift(self, files: ConfigFile) -> str:
-        """Return how the file differs from the journal of the open store; looks again only when one of them changed."""
-        store = await self.get()
-        key = (store.stamp(), files.stamps_read())
-        if self._drift is None or self._drift.key != key:
-            self._drift = await describe_drift(store, files.disks(), key, self._drift)
-        return self._drift.text
-
-    async def get(self) -> Store:
-        """Return the open store.
-
-        Raises:
-            StoreUnavailable: it is locked, damaged, or newer than this program; the next call tries again.
-        """
-        path = self._read_path()
-        if self._store is not None and path == self._asked:
-            return self._store
-        attempt = self._attempt
-        async with self._opening:
-            if self._store is None or path != self._asked:
-                if attempt != self._attempt and self._failure is not None:
-                    # Someone failed while we waited; one more span of patience each would add up.
-                    raise _again(self._failure)
-                return await self._open(path)
-        return self._store
-
-    async def _open(self, path: Path) -> Store:
-        await self._close()
-        self._attempt, self._failure = self._attempt + 1, None
-        try:
-            store = await Store.open(await anyio.to_thread.run_sync(choose_path, path))
-            if self._opened is not None:
-                try:
-                    await self._opened(store)
-                except BaseException:
-                    await store.close()
-                    raise
-        except StoreUnavailable as error:
-            self._failure = error
-            raise
-        self._store, self._asked = store, path
-        return store
-
-    async def close(self) -> None:
-        """Close it; closing twice is fine."""
-        async with self._opening:
-            await self._close()
-
-    async def _close(self) -> None:
-        store, self._store = self._store, None
-        self._counted = None, 0
-        if store is not None:
-            await store.close()
+    report: Report | None = None
+    ask: Ask | None = None
 
 
 class CatalogCache:
@@ -166,7 +88,7 @@ class Gateway:
     """One configuration file and one store.
 
     ``now_ms`` is the clock (UTC epoch ms). Changes of one process follow each other in the store's writer thread, those
-    of several are kept apart by the file's lock.
+    of several are kept apart by the file's lock. ``seen`` is what a call goes by that looked at the file already.
     """
 
     config_file: ConfigFile
@@ -177,6 +99,8 @@ class Gateway:
     now_ms: Callable[[], int]
     started_ms: int
     instance_id: str
+    log_tails: LogTails = field(default_factory=LogTails)
+    seen: Catalog | None = None
 
     @classmethod
     def open(
@@ -184,6 +108,8 @@ class Gateway:
         config: str | None = None,
         *,
         door: str,
+        access: Access = EVERYTHING,
+        read_only: bool = False,
         environment: Mapping[str, str] | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> Gateway:
@@ -192,6 +118,8 @@ class Gateway:
         Args:
             config: the file's path, or None to search for it.
             door: through which callers come.
+            access: what any of them may do and see at most.
+            read_only: open neither the file nor the store for writing; callers are viewers.
             environment: the process environment.
             now_ms: the clock.
         """
@@ -221,50 +149,89 @@ class Gateway:
         return cls(
             config_file=config_file,
             secrets=secrets,
-            store_handle=StoreHandle(store_path, partial(recover, config_file)),
+            store_handle=StoreHandle(
+                store_path,
+                partial(recover, config_file),
+                # A command is over in a moment; `voicegw prune` is the one to prune.
+                used=(lambda _store: None) if door == "cli" else Pruning(config_file, now_ms),
+                read_only=read_only,
+            ),
             catalogs=CatalogCache(config_file),
-            caller=Caller(door, _user_name()),
+            caller=Caller(door, _user_name(), access.within(Access(Role.VIEWER)) if read_only else access),
             now_ms=now_ms,
             started_ms=now_ms(),
             instance_id=random.token_hex(6),
         )
 
-    def as_caller(self, actor: str, access: Access | None = None) -> Gateway:
-        """Return the same gateway, seen by another caller of the same door; ``access`` is what he may do, when it is less."""
-        if not actor and access is None:
-            return self
-        caller = replace(self.caller, actor=actor or self.caller.actor, access=access or self.caller.access)
-        return replace(self, caller=caller)
+    def as_caller(
+        self,
+        actor: str,
+        access: Access | None = None,
+        *,
+        catalog: Catalog | None = None,
+        report: Report | None = None,
+        ask: Ask | None = None,
+    ) -> Gateway:
+        """Return the same gateway, seen by another caller of the same door.
+
+        Args:
+            actor: his name; "" leaves it.
+            access: what he may do, when it is less.
+            catalog: what is configured, for one call, when it was just looked at.
+            report: tells his client what a call finds meanwhile.
+            ask: asks his person.
+        """
+        own = self.caller
+        access = own.access if access is None else access.within(own.access)
+        return replace(self, caller=Caller(own.door, actor or own.actor, access, report, ask), seen=catalog)
 
     def catalog(self) -> Catalog:
-        """Return what is configured now; costs one ``stat`` when nothing changed.
+        """Return what is configured now, as far as the caller may see it; costs one ``stat`` when nothing changed.
 
         Raises:
             ConfigInvalid: the file is broken and was never good since this process started.
         """
-        return self.catalogs.get()
+        try:
+            return (self.seen or self.catalogs.get()).narrowed(self.caller.access.projects)
+        except ConfigInvalid as error:
+            raise self.told(error) from error
+
+    def told(self, error: ConfigInvalid) -> ConfigInvalid:
+        """Return the error as the caller may know it: what is wrong may be another project's, where it is may not."""
+        if self.caller.access.projects is None or "problems" not in error.details:
+            return error
+        first = problems_in(error)[0]
+        hint = "Ask who keeps the file: `voicegw check` lists every problem."
+        problem = Problem("", first.line, first.column, "the file is broken here", hint)
+        return invalid([problem], file=Path(error.details["file"]))
 
     def prices(self) -> PriceBook:
         """Return the prices, own ones first."""
         return self.catalogs.prices()
 
-    async def store(self) -> Store:
-        """Return the open store.
+    async def reader(self) -> Reader:
+        """Return what reads the open store: of a caller who is bound to projects, their rows and no others.
 
         Raises:
-            StoreUnavailable: it cannot be opened now.
+            StoreUnavailable: it cannot be opened now, or is damaged.
             ConfigInvalid: the file that names its place is broken.
         """
+        store, projects = await self.store_handle.sound(), self.caller.access.projects
+        return store if projects is None else await store.narrowed(projects)
+
+    async def store(self) -> Store:
+        """Return the open store with the rows and the journal of all projects.
+
+        Raises:
+            Forbidden: the caller is bound to projects.
+            StoreUnavailable, ConfigInvalid: as ``reader``.
+        """
+        self.caller.access.require_all_projects("The journal")
         return await self.store_handle.get()
 
     async def close(self) -> None:
         """Close the store."""
         await self.store_handle.close()
-
-
-def _again(error: StoreUnavailable) -> StoreUnavailable:
-    """Return the same answer for another caller."""
-    return StoreUnavailable(error.message, hint=error.hint, details=error.details)
 
 
 def _store_path(folder: Path | None, named: str) -> Path:

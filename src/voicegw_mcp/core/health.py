@@ -9,12 +9,17 @@ from voicegw_mcp import __version__
 from voicegw_mcp.config.parse import problems_in
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.providers import missing_key
+from voicegw_mcp.core.recording import describe_losses
 from voicegw_mcp.errors import ConfigInvalid, GatewayError
+from voicegw_mcp.store.losses import KEPT_MS
+from voicegw_mcp.store.rollups import recorded_requests
 
 if TYPE_CHECKING:
     from voicegw_mcp.config.file import ConfigFile
     from voicegw_mcp.core.catalog import Catalog
     from voicegw_mcp.core.gateway import Gateway
+    from voicegw_mcp.core.store_handle import Figures
+    from voicegw_mcp.store.losses import Loss
 
 MAX_WARNINGS = 20
 
@@ -76,7 +81,9 @@ class Health(Answer):
 async def health(gateway: Gateway) -> Health:
     """Return the state of file and store. Never raises for what it reports on."""
     catalog, config_error = _load(gateway)
-    store, wanted = await _store_health(gateway)
+    store, wanted, figures = await _store_health(gateway)
+    earliest = gateway.now_ms() - KEPT_MS
+    losses = [loss for loss in figures.losses if loss.last_ms >= earliest] if figures else []
     version = catalog.configuration.version if catalog else ""
     return Health(
         version=__version__,
@@ -95,13 +102,11 @@ async def health(gateway: Gateway) -> Health:
             overlay=bool(gateway.config_file.obstacle())
             or (catalog is not None and catalog.configuration.overlay is not None),
             error=_describe(config_error),
-            journal=(await gateway.store_handle.drift(gateway.config_file) or None)
-            if not store.error
-            else None,
+            journal=(figures.drift or None) if figures else None,
         ),
         store=store,
         instance_id=gateway.instance_id,
-        warnings=_warnings(gateway, catalog, config_error, store, wanted),
+        warnings=_warnings(gateway, catalog, config_error, store, wanted, losses=losses),
     )
 
 
@@ -121,22 +126,28 @@ def explain_save(path: str) -> str:
 
 def _load(gateway: Gateway) -> tuple[Catalog | None, ConfigInvalid | None]:
     try:
-        return gateway.catalog(), gateway.config_file.error
+        catalog, error = gateway.catalog(), gateway.config_file.error
     except ConfigInvalid as error:
         return None, error
+    return catalog, error and gateway.told(error)
 
 
-async def _store_health(gateway: Gateway) -> tuple[StoreHealth, str]:
-    """Return the store's state, and the path that was configured for it."""
+async def _store_health(gateway: Gateway) -> tuple[StoreHealth, str, Figures | None]:
+    """Return the store's state, the path that was configured for it, and what only who sees all projects is told."""
     handle = gateway.store_handle
-    wanted = ""
+    wanted, figures = "", None
     try:
         wanted = str(handle.wanted_path())
-        store = await handle.get()
-        rows, size = await handle.counted(store)
-        return StoreHealth(kind="sqlite", path=str(store.path), rows=rows, size_bytes=size), wanted
+        reader = await gateway.reader()
+        if gateway.caller.access.projects is None:
+            figures = await handle.figures(gateway.config_file)
+            rows, size = figures.requests, figures.size_bytes
+        else:
+            rows, size = await recorded_requests(reader), None
+        return StoreHealth(kind="sqlite", path=str(reader.path), rows=rows, size_bytes=size), wanted, figures
     except GatewayError as error:
-        return StoreHealth(kind="sqlite", path=wanted, error=f"{error.message} {error.hint}".strip()), wanted
+        told = f"{error.message} {error.hint}".strip()
+        return StoreHealth(kind="sqlite", path=wanted, error=told), wanted, None
 
 
 def _describe(error: ConfigInvalid | None) -> ConfigError | None:
@@ -157,8 +168,10 @@ def _warnings(
     config_error: ConfigInvalid | None,
     store: StoreHealth,
     wanted: str,
+    *,
+    losses: list[Loss],
 ) -> list[str]:
-    found: list[str] = []
+    found = describe_losses(losses)
     obstacle = gateway.config_file.obstacle()
     if obstacle:
         found.append(explain_obstacle(gateway.config_file, obstacle))
@@ -176,7 +189,7 @@ def _warnings(
             f"`voicegw import {wanted}` copies it into {store.path}."
         )
     if catalog is not None:
-        problems = [*catalog.configuration.notes, *catalog.warnings]
+        problems = [*catalog.notes, *catalog.warnings]
         found += [
             f"{Path(item.file or gateway.config_file.path).name}:{item.line}: {item.path} {item.message}. {item.hint}".rstrip()
             for item in problems

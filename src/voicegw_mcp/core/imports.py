@@ -31,7 +31,7 @@ from voicegw_mcp.core.projects import MAX_TAGS, MAX_TEXT
 from voicegw_mcp.core.provider_types import PROVIDER_TYPES, ProviderType, find_provider_type
 from voicegw_mcp.domain import ENTRY_ID, MODEL_ID, MODEL_NAME, Modality, check_id
 from voicegw_mcp.errors import InvalidInput, quote
-from voicegw_mcp.store.requests import insert_requests
+from voicegw_mcp.store.retention import insert_imported
 from voicegw_mcp.store.voicegateway import ManagedProject, VoiceGatewayStore
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ _FREE_MODELS: Final = ("local/", "ollama/")
 _UNTOUCHED_DEFAULT: Final = ManagedProject(
     DEFAULT_PROJECT, "Default", "Auto-created on first run.", "warn", "", "", "", "", "[]", 0.0
 )
+TOO_OLD: Final = "older than the rows this log keeps"
+"""Why rows are skipped that may have been imported and pruned."""
 _MOST_ECHO: Final = 200
 _MOST_AT_ONCE: Final = 250
 """Entries of one change: each is verified on the whole text, and other changes wait meanwhile (about 4 s)."""
@@ -132,9 +134,10 @@ async def import_requests(
         batch = await anyio.to_thread.run_sync(source.read_requests, last, is_free)
         if not batch.rows:
             break
-        added += await store.write(partial(insert_requests, records=batch.records))
+        imported = await store.write(partial(insert_imported, records=batch.records))
+        added += imported.added
         read, last = read + batch.rows, batch.last
-        skipped += batch.skipped
+        skipped += batch.skipped + Counter({TOO_OLD: imported.too_old})
         cost += sum(record.cost_nanousd or 0 for record in batch.records)
         progress(read, max(read, total))
     return RequestImport(read, added, read - added - skipped.total(), dict(skipped), cost)

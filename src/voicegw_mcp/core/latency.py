@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from voicegw_mcp.domain import Window
+    from voicegw_mcp.store.reader import Reader, Reads
     from voicegw_mcp.store.rollups import CellSums, SeriesSums
-    from voicegw_mcp.store.sqlite import Reads, Store
 
 LatencyGrouping = Literal["model", "provider", "project", "modality", "hour", "day"]
 
@@ -124,7 +124,7 @@ class _Tally:
 
 
 async def latency(
-    store: Store,
+    store: Reader,
     window: Window,
     *,
     project: str | None = None,

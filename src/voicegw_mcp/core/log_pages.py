@@ -1,4 +1,4 @@
-"""Pages of the request log, with keyset cursors and within the byte budget of an answer.
+"""Pages of the request log, with keyset cursors and within the byte budget of an answer; following is ``core.log_following``.
 
 Text in the log was written by providers and agents: it is shown as data, escaped and cut. May import ``store``,
 ``domain``, ``errors`` and ``core``.
@@ -17,17 +17,18 @@ from voicegw_mcp.core.periods import iso
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.domain import to_usd
 from voicegw_mcp.errors import InvalidInput
-from voicegw_mcp.store.requests import MOST_MESSAGE_CHARACTERS, read_log
+from voicegw_mcp.store.requests import MOST_MESSAGE_CHARACTERS, number_of, read_log
 
 if TYPE_CHECKING:
+    from voicegw_mcp.store.reader import Reads
     from voicegw_mcp.store.requests import LogFilter, LogRow
-    from voicegw_mcp.store.sqlite import Reads
 
 Detail = Literal["concise", "full"]
 
 _NAME_CHARACTERS: Final = 200
 _MOST_INTEGER: Final = 2**63 - 1
-_ENVELOPE_BYTES: Final = 200
+ENVELOPE_BYTES: Final = 200
+"""Bytes of a page besides its rows."""
 
 
 class LogEntry(Answer):
@@ -57,10 +58,14 @@ class LogEntry(Answer):
 
 
 class LogPage(Answer):
-    """The answer of ``get_logs``. ``truncated`` says that the page was cut to the byte budget."""
+    """The answer of ``get_logs``. ``truncated`` says that the page was cut to the byte budget.
+
+    The last ``new_count`` of ``logs`` are rows that came in while the log was followed, in the order they came in.
+    """
 
     logs: list[LogEntry]
     count: int
+    new_count: int | None = None
     next_cursor: str | None = None
     truncated: bool | None = None
 
@@ -72,6 +77,7 @@ async def log_page(
     limit: int = 50,
     cursor: str | None = None,
     detail: Detail = "concise",
+    most_bytes: int = MOST_BYTES,
 ) -> LogPage:
     """Return one page of the log.
 
@@ -81,6 +87,7 @@ async def log_page(
         limit: rows at most; a page of long rows has fewer, is marked ``truncated``, and goes on with its cursor.
         cursor: ``next_cursor`` of the page before, from a call with the same query.
         detail: ``full`` adds units, price, error kind and longer error text.
+        most_bytes: of the answer, in compact JSON.
 
     Raises:
         InvalidInput: field ``cursor`` (not ours, or another query's) or ``limit``.
@@ -89,26 +96,31 @@ async def log_page(
     if limit < 1:
         raise InvalidInput(f"limit {limit} is less than 1.", field="limit", hint="Use 1 or more.")
     described = asdict(query)
-    after = None if cursor is None else _place(decode_cursor(cursor, described))
+    after = None if cursor is None else await _place(store, decode_cursor(cursor, described), query)
     # One row more than asked for tells whether there is a next page.
     rows = await read_log(store, query, limit=limit + 1, after=after)
-    entries = [_entry(row, detail) for row in rows[:limit]]
-    kept = max(1, fitting(map(json_bytes, entries), MOST_BYTES - _ENVELOPE_BYTES)) if entries else 0
+    entries = [view_row(row, detail) for row in rows[:limit]]
+    kept = max(1, fitting(map(json_bytes, entries), most_bytes - ENVELOPE_BYTES)) if entries else 0
     more = len(rows) > kept
     return LogPage(
         logs=entries[:kept],
         count=kept,
-        next_cursor=encode_cursor(described, [rows[kept - 1].timestamp_ms, rows[kept - 1].seq])
+        # Named by its id: the number would tell who sees some projects how many rows all of them have.
+        next_cursor=encode_cursor(described, [rows[kept - 1].timestamp_ms, rows[kept - 1].id])
         if more
         else None,
         truncated=kept < len(entries) or None,
     )
 
 
-def _place(position: list[str | int]) -> tuple[int, int]:
+async def _place(reads: Reads, position: list[str | int], query: LogFilter) -> tuple[int, int]:
     match position:
-        case [int(timestamp_ms), int(seq)] if max(abs(timestamp_ms), abs(seq)) <= _MOST_INTEGER:
-            return timestamp_ms, seq
+        case [int(timestamp_ms), str(row_id)] if abs(timestamp_ms) <= _MOST_INTEGER:
+            number = await number_of(reads, row_id)
+            # Rows are pruned by time: with this one went all of its millisecond.
+            return timestamp_ms, (
+                0 if query.order == "newest" else _MOST_INTEGER
+            ) if number is None else number
         case _:
             raise InvalidInput(
                 "cursor is not one of this list.",
@@ -117,7 +129,8 @@ def _place(position: list[str | int]) -> tuple[int, int]:
             )
 
 
-def _entry(row: LogRow, detail: Detail) -> LogEntry:
+def view_row(row: LogRow, detail: Detail) -> LogEntry:
+    """Return what is shown of a row: text of others escaped and cut."""
     full = detail == "full"
     return LogEntry(
         id=_named(row.id),

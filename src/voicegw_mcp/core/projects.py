@@ -79,7 +79,7 @@ async def view_projects(
     gateway: Gateway, catalog: Catalog, entries: Sequence[ProjectEntry]
 ) -> list[ProjectView]:
     """Return the views of projects with today's spend, one query for each time zone among them."""
-    store = await gateway.store()
+    store = await gateway.reader()
     now_ms = gateway.now_ms()
     spent: dict[str, Mapping[str, Spend]] = {}
     for zone in {catalog.timezone_of(entry) for entry in entries}:
@@ -113,7 +113,7 @@ async def detail_project(gateway: Gateway, catalog: Catalog, entry: ProjectEntry
     (view,) = await view_projects(gateway, catalog, [entry])
     zone = catalog.timezone_of(entry)
     week = resolve_window(period="week", start=None, end=None, timezone=zone, now_ms=gateway.now_ms())
-    report = await costs(await gateway.store(), week, project=entry.id)
+    report = await costs(await gateway.reader(), week, project=entry.id)
     return ProjectDetail(
         **view.model_dump(),
         week_spend=report.total_usd,
@@ -150,7 +150,7 @@ def view_settings(catalog: Catalog, entry: ProjectEntry, created_ms: int) -> dic
 
 async def total_spend(gateway: Gateway, project_id: str) -> Spend:
     """Return all a project ever spent."""
-    store = await gateway.store()
+    store = await gateway.reader()
     window = await ask_window(store, period="all", timezone="UTC", now_ms=gateway.now_ms())
     return (await spend(store, window, project=project_id)).get(project_id, Spend(0, 0))
 

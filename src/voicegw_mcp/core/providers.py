@@ -20,7 +20,7 @@ from voicegw_mcp.core.entries import (
 )
 from voicegw_mcp.core.probes import probe
 from voicegw_mcp.core.provider_types import default_key_reference, find_provider_type
-from voicegw_mcp.domain import ENTRY_ID, check_id
+from voicegw_mcp.domain import ENTRY_ID, Role, check_id
 from voicegw_mcp.errors import AlreadyExists, Conflict, InvalidInput, ProviderFailed, quote
 
 if TYPE_CHECKING:
@@ -122,7 +122,12 @@ async def test_entry(
         catalog: knows which hosts may be private.
         entry: the provider, configured or about to be.
         timeout_s: bound on the whole check.
+
+    Raises:
+        Forbidden: the caller is a viewer; the request carries the gateway's key.
+        InvalidInput: the provider's type is unknown.
     """
+    gateway.caller.access.require(Role.OPERATOR, "A request to a provider")
     if entry.provider_type is None:
         raise InvalidInput(
             f"Provider {quote(entry.id)} has the unknown type {quote(entry.type_name)}.",

@@ -12,11 +12,11 @@ from voicegw_mcp.store.series import recorded_names
 if TYPE_CHECKING:
     from voicegw_mcp.core.catalog import Catalog
     from voicegw_mcp.domain import Window
-    from voicegw_mcp.store.sqlite import Store
+    from voicegw_mcp.store.reader import Reader
 
 
 async def ask_window(
-    store: Store,
+    store: Reader,
     *,
     period: str | None,
     start: str | None = None,
@@ -43,7 +43,7 @@ async def ask_window(
 
 
 async def check_filters(
-    store: Store,
+    store: Reader,
     catalog: Catalog,
     *,
     project: str | None = None,

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.config.disk import DiskFile
     from voicegw_mcp.config.file import ConfigFile
-    from voicegw_mcp.store.sqlite import Connection, Reads, Store, Transact
+    from voicegw_mcp.store.reader import Reads
+    from voicegw_mcp.store.sqlite import Connection, Store, Transact
 
 PATIENCE_S: Final = 1.0
 """How long opening the store waits for another process that changes the file: it settles what it does itself."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from voicegw_mcp.core.changes import Receipt
     from voicegw_mcp.core.gateway import Gateway
     from voicegw_mcp.store.changes import ChangeRecord
-    from voicegw_mcp.store.sqlite import Reads
+    from voicegw_mcp.store.reader import Reads
 
 UNDO: Final = "Undo: "
 REDO: Final = "Redo: "

@@ -43,23 +43,76 @@ TOOLS: Final[tuple[Tool, ...]] = (
 TOOLSETS: Final[Mapping[str, tuple[Tool, ...]]] = {"core": TOOLS, "history": (list_changes, undo_change)}
 """Tools by the name of their set. ``core`` is always there; every other one costs each conversation its tokens."""
 
+ALL: Final = "all"
+"""Stands for every toolset there is, for scripts."""
 
-def choose_tools(names: Iterable[str]) -> tuple[Tool, ...]:
-    """Return the tools of ``core`` and of the toolsets that are named, each once.
+
+def choose_tools(
+    toolsets: Iterable[str] = (),
+    *,
+    only: Iterable[str] = (),
+    without: Iterable[str] = (),
+    read_only: bool = False,
+) -> tuple[Tool, ...]:
+    """Return the tools to offer, each once, in the order of ``TOOLSETS``.
+
+    What takes away comes last and wins: ``without`` and ``read_only`` hold whatever was asked for by name. Every text may
+    hold several names with commas between.
 
     Args:
-        names: names of toolsets, or several in one text with commas between.
+        toolsets: names of toolsets; ``core`` is always among them, ``all`` is every one.
+        only: names of tools of any toolset; when there are some, just these are offered.
+        without: names of tools of any toolset that are not offered.
+        read_only: offer only what changes nothing and sends nothing to a provider.
 
     Raises:
-        InvalidInput: a name is unknown; the nearest one is offered.
+        InvalidInput: a name is unknown (the nearest one is offered), a text holds none, or nothing is left to offer.
     """
-    asked = {part.strip() for text in names for part in text.split(",")} - {""}
-    for name in sorted(asked - set(TOOLSETS)):
-        near = nearest(name, TOOLSETS, count=1)
+    known = {tool.name: tool for tools in TOOLSETS.values() for tool in tools}
+    asked = _names(toolsets, [*TOOLSETS, ALL], option="toolsets", kind="toolset")
+    named = _names(only, known, option="tools", kind="tool")
+    excluded = _names(without, known, option="exclude_tools", kind="tool")
+    if not named:
+        sets = TOOLSETS if ALL in asked else {"core", *asked}
+        named = {tool.name for name in sets for tool in TOOLSETS[name]}
+    chosen = tuple(
+        tool
+        for name, tool in known.items()
+        if name in named - excluded and (not read_only or (tool.read_only and not tool.open_world))
+    )
+    if not chosen:
         raise InvalidInput(
-            f"There is no toolset {quote(name)}.",
-            field="toolsets",
-            hint=(f"Did you mean {near[0]}? " if near else "") + f"There are: {', '.join(TOOLSETS)}.",
-            details={"nearest": near},
+            "No tool is left to offer.",
+            field="tools",
+            hint="Exclude less"
+            + (", or leave --read-only out: none of the tools named only reads." if read_only else "."),
         )
-    return tuple(tool for name, tools in TOOLSETS.items() if name in {"core", *asked} for tool in tools)
+    return chosen
+
+
+def _names(texts: Iterable[str], known: Iterable[str], *, option: str, kind: str) -> set[str]:
+    """Return the names in the texts of an option.
+
+    Raises:
+        InvalidInput: one is unknown, or a text holds none: an empty list must not mean everything.
+    """
+    valid = list(known)
+    found: set[str] = set()
+    for text in texts:
+        names = {part.strip() for part in text.split(",")} - {""}
+        for name in sorted(names - set(valid)):
+            near = nearest(name, valid, count=1)
+            raise InvalidInput(
+                f"There is no {kind} {quote(name)}.",
+                field=option,
+                hint=(f"Did you mean {near[0]}? " if near else "") + f"There are: {', '.join(valid)}.",
+                details={"nearest": near},
+            )
+        if not names:
+            raise InvalidInput(
+                f"--{option.replace('_', '-')} names no {kind}.",
+                field=option,
+                hint="Name some, or leave the option out.",
+            )
+        found |= names
+    return found

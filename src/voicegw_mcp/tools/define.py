@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -38,6 +38,10 @@ UNKNOWN: Final = "is an unknown argument"
 MAX_PROBLEMS: Final = 20
 """Problems that one answer lists; the message counts all."""
 MOST_LEVELS: Final = 20
+MAX_VALUES: Final = 10_000
+"""Entries of lists and objects in the arguments of one call."""
+PROJECT_ARGUMENTS: Final = ("project", "project_id")
+"""What an argument is called that names a project."""
 
 
 class Input(BaseModel):
@@ -84,7 +88,10 @@ OnConflict = Literal["error", "update"]
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool. The four hints are MCP's annotations (specification 2025-06-18, ToolAnnotations)."""
+    """One tool. The four hints are MCP's annotations (specification 2025-06-18, ToolAnnotations).
+
+    ``project`` is the id of the one project it is for, when it is pinned to one.
+    """
 
     name: str
     title: str
@@ -96,6 +103,23 @@ class Tool:
     destructive: bool
     idempotent: bool
     open_world: bool
+    project: str | None = None
+
+    def pinned(self, project: str) -> Tool:
+        """Return the same tool for one project: nobody names it in a call any more."""
+        return replace(self, project=project)
+
+    @cached_property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of the arguments that a call may have."""
+        return tuple(name for name in self.input_model.model_fields if name not in self._filled_in)
+
+    @property
+    def _filled_in(self) -> dict[str, str]:
+        """The arguments that the server gives itself, with their values."""
+        if self.project is None:
+            return {}
+        return {name: self.project for name in PROJECT_ARGUMENTS if name in self.input_model.model_fields}
 
     def parse(self, arguments: Mapping[str, Any] | None) -> Input:
         """Return validated arguments.
@@ -104,13 +128,22 @@ class Tool:
             InvalidInput: naming every field that does not hold; keys and tokens are not repeated.
         """
         given = {key: value for key, value in (arguments or {}).items() if value is not None}
+        _refuse_many(self.name, given)
         for key, value in given.items():
             if isinstance(value, bool) and self._type_of(key) in {"integer", "number"}:
                 raise InvalidInput(
                     f"{self.name}: {key} takes a number, not {value}.", field=key, hint="Pass a number."
                 )
+        filled_in = self._filled_in
+        for key, value in filled_in.items():
+            if given.get(key, value) != value:
+                raise InvalidInput(
+                    f"{self.name}: {key} {UNKNOWN}.",
+                    field=key,
+                    hint=f"This server is for one project; leave {key} out.",
+                )
         try:
-            parsed = self.input_model.model_validate(given)
+            parsed = self.input_model.model_validate(given | filled_in)
         except ValidationError as error:
             raise _invalid_input(self, error) from None
         if not self.read_only:
@@ -120,8 +153,12 @@ class Tool:
     @cached_property
     def input_schema(self) -> dict[str, Any]:
         """JSON schema of the arguments: flat, without $ref, anyOf and null, which several hosts reject."""
-        schema = {**flat(self.input_model.model_json_schema()), "additionalProperties": False}
-        return {key: value for key, value in schema.items() if key != "description"}
+        schema: dict[str, Any] = {**flat(self.input_model.model_json_schema()), "additionalProperties": False}
+        properties: dict[str, Any] = schema["properties"]
+        schema["properties"] = {name: properties[name] for name in self.arguments}
+        required: list[str] = schema.get("required", [])
+        schema["required"] = [name for name in required if name in self.arguments]
+        return {key: value for key, value in schema.items() if key != "description" and value != []}
 
     def _type_of(self, argument: str) -> str:
         return str(self.input_schema["properties"].get(argument, {}).get("type", ""))
@@ -161,6 +198,21 @@ def tool(
     return define
 
 
+def _refuse_many(tool_name: str, given: Mapping[str, Any]) -> None:
+    """Refuse more values than any call needs: pydantic makes an error of a kilobyte of each that is wrong."""
+    left: list[object] = [given]
+    count = 0
+    while left:
+        value = left.pop()
+        inside = list(value.values()) if is_map(value) else value if is_list(value) else ()
+        count += len(inside)
+        if count > MAX_VALUES:
+            raise InvalidInput(
+                f"{tool_name}: the arguments hold more than {MAX_VALUES:,} values.", hint="Send less."
+            )
+        left.extend(inside)
+
+
 def _refuse_references(value: object, path: str, name: str = "", depth: int = 0) -> None:
     """Refuse ``${...}`` outside keys: written into a text, it would be expanded there and show a secret to everyone."""
     if isinstance(value, str):
@@ -198,7 +250,7 @@ def _invalid_input(tool: Tool, error: ValidationError) -> InvalidInput:
 def _problem(tool: Tool, item: ErrorDetails) -> dict[str, str]:
     field = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        valid = sorted(tool.input_model.model_fields)
+        valid = sorted(tool.arguments)
         near = nearest(field, valid, count=1)
         hint = (
             f"Did you mean {near[0]}? " if near else ""

@@ -24,7 +24,7 @@ from voicegw_mcp.tools.define import PageInput, WriteInput, tool
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from voicegw_mcp.store.sqlite import Reads
+    from voicegw_mcp.store.reader import Reads
 
 QUERY: Final = {"tool": "list_changes"}
 AT_ONCE: Final = 50

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from voicegw_mcp.core import models
 from voicegw_mcp.core.answers import Answer, Written
+from voicegw_mcp.core.confirmation import apply_agreed
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.core.models import ModelView
 from voicegw_mcp.core.paging import fit_page, slice_of
@@ -133,5 +134,12 @@ async def delete_model(gateway: Gateway, args: DeleteModel) -> ModelDeleted:
     plan = partial(
         models.plan_model_removal, model_id=args.model_id, confirm=args.confirm, cascade=args.cascade
     )
-    receipt = await args.write(gateway, "delete_model", plan)
+    receipt = await apply_agreed(
+        gateway,
+        plan,
+        tool="delete_model",
+        confirm=args.confirm,
+        if_version=args.if_version,
+        dry_run=args.dry_run,
+    )
     return ModelDeleted.from_receipt(receipt, model_id=args.model_id, **receipt.plan.impact)

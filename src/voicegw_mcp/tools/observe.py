@@ -12,14 +12,16 @@ from voicegw_mcp.core.costs import CostGrouping, CostReport, costs
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.core.health import Health, health
 from voicegw_mcp.core.latency import LatencyGrouping, LatencyReport, latency
+from voicegw_mcp.core.log_following import follow_log, followed_from
 from voicegw_mcp.core.log_pages import Detail, LogPage, log_page
 from voicegw_mcp.core.periods import Period
 from voicegw_mcp.core.providers import ProviderStatus
 from voicegw_mcp.core.queries import ask_window, check_filters
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.domain import Modality, RequestStatus, Window, to_nano_usd
+from voicegw_mcp.errors import InvalidInput
+from voicegw_mcp.store.reader import Reader
 from voicegw_mcp.store.requests import LogFilter
-from voicegw_mcp.store.sqlite import Store
 from voicegw_mcp.tools.define import Input, Usd, tool
 
 MOST_NANOUSD: Final = 2**63 - 1
@@ -85,7 +87,7 @@ class Report(Input):
         """Return the filters as the reports take them."""
         return self.model_dump(include={"project", "modality", "provider_id", "model_id"})
 
-    async def window(self, gateway: Gateway, store: Store, timezone: str) -> Window:
+    async def window(self, gateway: Gateway, store: Reader, timezone: str) -> Window:
         """Return the span of time that is asked for."""
         return await ask_window(
             store,
@@ -111,7 +113,7 @@ async def get_costs(gateway: Gateway, args: GetCosts) -> CostReport:
 
     Use when asked what was spent. unpriced_requests have no known price and are not in the total.
     """
-    catalog, store = gateway.catalog(), await gateway.store()
+    catalog, store = gateway.catalog(), await gateway.reader()
     await check_filters(
         store, catalog, project=args.project, provider_id=args.provider_id, model_id=args.model_id
     )
@@ -137,7 +139,7 @@ async def get_latency_stats(gateway: Gateway, args: GetLatencyStats) -> LatencyR
 
     Use when asked how slow or how reliable models are.
     """
-    catalog, store = gateway.catalog(), await gateway.store()
+    catalog, store = gateway.catalog(), await gateway.reader()
     await check_filters(
         store, catalog, project=args.project, provider_id=args.provider_id, model_id=args.model_id
     )
@@ -163,11 +165,17 @@ class GetLogs(Input):
     order: Literal["newest", "oldest"] = "newest"
     limit: int = Field(default=50, ge=1, le=1000)
     cursor: str | None = Field(default=None, description="next_cursor of the previous page")
+    follow_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        le=25,
+        allow_inf_nan=False,
+        description="Wait for new rows; they come last, oldest arrival first. next_cursor goes on",
+    )
     detail: Detail = "concise"
 
-    async def query(self, gateway: Gateway, store: Store, timezone: str) -> LogFilter:
+    async def query(self, gateway: Gateway, store: Reader, timezone: str) -> LogFilter:
         """Return the rows that are asked for, and their order."""
-        bounded = self.start is not None or self.end is not None
         window = await ask_window(
             store, period=None, start=self.start, end=self.end, timezone=timezone, now_ms=gateway.now_ms()
         )
@@ -182,8 +190,8 @@ class GetLogs(Input):
             min_cost_nanousd=None
             if self.min_cost_usd is None
             else min(to_nano_usd(self.min_cost_usd), MOST_NANOUSD),
-            start_ms=window.start_ms if bounded else None,
-            end_ms=window.end_ms if bounded and self.end is not None else None,
+            start_ms=window.start_ms if self.start is not None else None,
+            end_ms=window.end_ms if self.end is not None else None,
             search=self.search,
             order=self.order,
         )
@@ -195,9 +203,20 @@ async def get_logs(gateway: Gateway, args: GetLogs) -> LogPage:
 
     Use when single requests matter: errors, slow or costly ones, a session. Error texts are data.
     """
-    catalog, store = gateway.catalog(), await gateway.store()
+    catalog, store = gateway.catalog(), await gateway.reader()
     await check_filters(
         store, catalog, project=args.project, provider_id=args.provider_id, model_id=args.model_id
     )
     query = await args.query(gateway, store, catalog.settings.timezone)
-    return await log_page(store, query, limit=args.limit, cursor=args.cursor, detail=args.detail)
+    after = followed_from(args.cursor, query)
+    if args.follow_seconds is None and after is None:
+        return await log_page(store, query, limit=args.limit, cursor=args.cursor, detail=args.detail)
+    if args.cursor is not None and after is None:
+        raise InvalidInput(
+            "cursor is that of a page; following goes on from the cursor of a call that followed.",
+            field="cursor",
+            hint="Leave cursor out to follow from now on, or follow_seconds out for the next page.",
+        )
+    return await follow_log(
+        gateway, query, seconds=args.follow_seconds or 0, after=after, limit=args.limit, detail=args.detail
+    )

@@ -10,6 +10,7 @@ from pydantic import Field
 from voicegw_mcp.config.schema import BudgetAction
 from voicegw_mcp.core import projects
 from voicegw_mcp.core.answers import Answer, Written
+from voicegw_mcp.core.confirmation import apply_agreed
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.core.paging import fit_page, slice_of
 from voicegw_mcp.core.projects import ProjectDetail, ProjectView
@@ -140,5 +141,12 @@ async def delete_project(gateway: Gateway, args: DeleteProject) -> ProjectDelete
     plan = partial(
         projects.plan_project_removal, project_id=args.project_id, spent=spent, confirm=args.confirm
     )
-    receipt = await args.write(gateway, "delete_project", plan)
+    receipt = await apply_agreed(
+        gateway,
+        plan,
+        tool="delete_project",
+        confirm=args.confirm,
+        if_version=args.if_version,
+        dry_run=args.dry_run,
+    )
     return ProjectDeleted.from_receipt(receipt, project_id=args.project_id, **receipt.plan.impact)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from voicegw_mcp.core import providers
 from voicegw_mcp.core.answers import Answer, Written
+from voicegw_mcp.core.confirmation import apply_agreed
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.core.paging import fit_page, slice_of
 from voicegw_mcp.core.probe_answers import Reason
@@ -200,5 +201,12 @@ async def delete_provider(gateway: Gateway, args: DeleteProvider) -> ProviderDel
         confirm=args.confirm,
         cascade=args.cascade,
     )
-    receipt = await args.write(gateway, "delete_provider", plan)
+    receipt = await apply_agreed(
+        gateway,
+        plan,
+        tool="delete_provider",
+        confirm=args.confirm,
+        if_version=args.if_version,
+        dry_run=args.dry_run,
+    )
     return ProviderDeleted.from_receipt(receipt, provider_id=args.provider_id, **receipt.plan.impact)

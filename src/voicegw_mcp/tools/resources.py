@@ -6,7 +6,7 @@ Resources are values like tools: an address, texts and one async function that r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from voicegw_mcp.config.redaction import hide_secrets
 from voicegw_mcp.core import models
@@ -26,12 +26,16 @@ SHOWN = 50
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource. ``parameter`` is the name of the last part of ``uri`` when that is a template."""
+    """One resource. ``parameter`` is the name of the last part of ``uri`` when that is a template.
+
+    ``kept_in`` is where what it shows is written down: a change of it is a change there.
+    """
 
     uri: str
     name: str
     description: str
     read: Callable[[Gateway, str], Awaitable[Any]]
+    kept_in: Literal["file", "store"]
     parameter: str = ""
     complete: Callable[[Gateway, str], Awaitable[list[str]]] | None = None
 
@@ -49,6 +53,7 @@ class Resource:
 
 async def read_config(gateway: Gateway, _: str) -> dict[str, Any]:
     """Return the file's data with references in place of keys, and its version."""
+    gateway.caller.access.require_all_projects("The configuration as a whole")
     configuration = gateway.catalog().configuration
     data = hide_secrets(configuration.data)
     return {"file": str(configuration.path), "config_version": configuration.version, "data": data}
@@ -92,12 +97,24 @@ async def read_prices(gateway: Gateway, _: str) -> dict[str, Any]:
 
 RESOURCES = (
     Resource(
-        "voicegw://config", "config", "voicegw.yaml as data, with references instead of keys", read_config
+        "voicegw://config",
+        "config",
+        "voicegw.yaml as data, with references instead of keys",
+        read_config,
+        "file",
     ),
-    Resource("voicegw://logs", "logs", f"The newest {SHOWN} requests", read_logs),
-    Resource("voicegw://changes", "changes", f"The newest {SHOWN} changes of voicegw.yaml", read_changes),
+    Resource("voicegw://logs", "logs", f"The newest {SHOWN} requests", read_logs, "store"),
     Resource(
-        "voicegw://changes/", "change", "One change with its diff", read_change, "id", complete_change_id
+        "voicegw://changes", "changes", f"The newest {SHOWN} changes of voicegw.yaml", read_changes, "store"
     ),
-    Resource("voicegw://prices", "prices", "Price of every model with source and date", read_prices),
+    Resource(
+        "voicegw://changes/",
+        "change",
+        "One change with its diff",
+        read_change,
+        "store",
+        "id",
+        complete_change_id,
+    ),
+    Resource("voicegw://prices", "prices", "Price of every model with source and date", read_prices, "file"),
 )

@@ -1,10 +1,11 @@
 """The client's end: starts a server or reaches one by its address, and calls one tool.
 
-May import mcp, httpx2 and ``errors``; they are imported when a call is made.
+May import mcp, httpx2, ``errors`` and ``core.untrusted``; the first two are imported when a call is made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from contextlib import AsyncExitStack
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from voicegw_mcp import __version__
+from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.errors import GatewayError, ServerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    import httpx2
     from mcp.client import Client
 
 ANSWER_S: Final = 60.0
@@ -25,6 +28,10 @@ ANSWER_S: Final = 60.0
 
 CONNECT_S: Final = 10.0
 MAX_PAGES: Final = 100
+MAX_REFUSAL_BYTES: Final = 65_536
+"""How much of a refusal is read to find out why."""
+MAX_SAID: Final = 300
+"""Characters of a server's own words that are repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,16 @@ class CallAnswer:
     is_error: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An HTTP status of 400 or more, and what the server said with it: the texts of our error shape, "" without one."""
+
+    status: int
+    message: str = ""
+    hint: str = ""
+    retry_after: str = ""
+
+
 async def call_tool(
     server: Launch | Address, name: str, prepare: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]]
 ) -> CallAnswer:
@@ -69,7 +86,7 @@ async def call_tool(
     from mcp.shared.exceptions import MCPError  # noqa: PLC0415
 
     failure: Exception | None = None
-    refusals: list[int] = []
+    refusals: list[Refusal] = []
     try:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(await _client(server, stack, refusals))
@@ -88,7 +105,7 @@ async def call_tool(
     raise _unreachable(server, failure or EOFError(), refusals) from failure
 
 
-async def _client(server: Launch | Address, stack: AsyncExitStack, refusals: list[int]) -> Client:
+async def _client(server: Launch | Address, stack: AsyncExitStack, refusals: list[Refusal]) -> Client:
     from mcp.client import Client  # noqa: PLC0415 - see the module docstring
     from mcp_types import Implementation  # noqa: PLC0415
 
@@ -100,10 +117,10 @@ async def _client(server: Launch | Address, stack: AsyncExitStack, refusals: lis
     )
 
 
-async def _transport(server: Launch | Address, stack: AsyncExitStack, refusals: list[int]) -> Any:
+async def _transport(server: Launch | Address, stack: AsyncExitStack, refusals: list[Refusal]) -> Any:
     """Return the SDK's transport to a server; what it needs is closed by ``stack``.
 
-    HTTP statuses of 400 and more are added to ``refusals``: the SDK's errors do not tell them.
+    What the server refuses is added to ``refusals``: the SDK's errors tell neither status nor reason.
     """
     if isinstance(server, Launch):
         from mcp.client.stdio import StdioServerParameters, stdio_client  # noqa: PLC0415 - see the module docstring
@@ -120,7 +137,7 @@ async def _transport(server: Launch | Address, stack: AsyncExitStack, refusals: 
 
     async def note(response: httpx2.Response) -> None:
         if response.status_code >= 400:
-            refusals.append(response.status_code)
+            refusals.append(await _refusal(response))
 
     def connection(
         headers: dict[str, str] | None = None,
@@ -161,19 +178,79 @@ def _answer(result: Any) -> CallAnswer:
     return CallAnswer(data, bool(result.is_error))
 
 
-def _unreachable(server: Launch | Address, error: BaseException, refusals: list[int]) -> ServerUnreachable:
+async def _refusal(response: httpx2.Response) -> Refusal:
+    """Return why a request was refused, as far as the server says it in a short JSON body."""
+    import httpx2  # noqa: PLC0415 - see the module docstring
+
+    retry_after = response.headers.get("retry-after", "")
+    retry_after = retry_after if retry_after.isascii() and retry_after.isdigit() else ""
+    said: Any = None
+    length = response.headers.get("content-length", "")
+    is_json = response.headers.get("content-type", "").lower().startswith("application/json")
+    if (
+        is_json
+        and length.isascii()
+        and length.isdigit()
+        and len(length) <= 5
+        and int(length) <= MAX_REFUSAL_BYTES
+    ):
+        with contextlib.suppress(httpx2.HTTPError, ValueError, RecursionError):
+            said = json.loads(await response.aread())
+    message, hint = "", ""
+    match said:
+        case {"error": {"message": str(message), **rest}}:
+            hint = str(rest.get("hint", ""))
+        case _:
+            pass
+    return Refusal(
+        response.status_code,
+        escape_untrusted(message, MAX_SAID),
+        escape_untrusted(hint, MAX_SAID),
+        retry_after[:6],
+    )
+
+
+def _unreachable(
+    server: Launch | Address, error: BaseException, refusals: list[Refusal]
+) -> ServerUnreachable:
     where = f"at {server.url}" if isinstance(server, Address) else f"from {server.command}"
-    if {401, 403} & set(refusals):
-        return ServerUnreachable(
-            f"The server {where} wants another token (HTTP {refusals[-1]}).",
-            hint="Name the environment variable that holds it: --token-env VOICEGW_MCP_TOKEN",
-        )
+    if refusals and isinstance(server, Address):
+        return _refused(server, refusals[-1])
     cause = next(_leaves(error))
-    reason = f"HTTP {refusals[-1]}" if refusals else f"{type(cause).__name__}: {cause}".rstrip(": ")[:300]
+    reason = f"{type(cause).__name__}: {cause}".rstrip(": ")[:300]
     hint = "Is it running, and is the URL right (http://HOST:PORT/mcp)?"
     if isinstance(server, Launch):
         hint = "What it wrote to standard error says why."
     return ServerUnreachable(f"No answer of an MCP server {where} ({reason}).", hint=hint)
+
+
+def _refused(server: Address, refusal: Refusal) -> ServerUnreachable:
+    """Return the answer of a server that is there and lets nobody in, in its own words where it has some."""
+    later = f"Try again in {refusal.retry_after} seconds." if refusal.retry_after else "Try again later."
+    told, hint = {
+        401: (
+            "wants another token" if server.token else "wants a token",
+            "Name the environment variable that holds it: --token-env VOICEGW_MCP_TOKEN",
+        ),
+        403: ("does not let this caller in", "Use another token, or ask who runs it."),
+        404: ("has nothing at that address", "Is the path right? It is /mcp or /sse."),
+        421: (
+            "does not answer under that name",
+            "Call it by the name it was started with, or start it with --allowed-host NAME.",
+        ),
+        429: ("answers nobody at this address for now: too many wrong tokens", later),
+        503: ("has no room for another session", later),
+    }.get(refusal.status, ("refuses", "Its log says why."))
+    said = f": {refusal.message}" if refusal.message else "."
+    details: dict[str, Any] = {"http_status": refusal.status}
+    if refusal.retry_after:
+        details["retry_after_s"] = int(refusal.retry_after)
+    return ServerUnreachable(
+        f"The server at {server.url} {told} (HTTP {refusal.status}){said}",
+        # What to do with a token is said in words of ours: the server does not know how it is given here.
+        hint=hint if refusal.status in {401, 429, 503} or not refusal.hint else refusal.hint,
+        details=details,
+    )
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -1,14 +1,15 @@
-"""The one ASGI application: the MCP routes and ``/health`` behind the guard. May import ``web``, ``transports``, ``errors``."""
+"""The one ASGI application: the MCP routes, ``/health`` and the metadata for OAuth behind the guard. May import ``web``, ``transports``, ``errors``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from voicegw_mcp.errors import InvalidInput
-from voicegw_mcp.transports.http import McpRoutes
+from voicegw_mcp.transports.http import MAX_SESSIONS, McpRoutes
 from voicegw_mcp.web.guard import Guard, refuse
+from voicegw_mcp.web.oauth import describe_resource, is_metadata
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def build_app(
-    server: McpServer, hosts: Hosts, identities: Identities, *, open_without_token: bool = False
+    server: McpServer,
+    hosts: Hosts,
+    identities: Identities,
+    *,
+    open_without_token: bool = False,
+    max_sessions: int = MAX_SESSIONS,
 ) -> ASGIApp:
     """Return the application that serves ``server``.
 
@@ -27,23 +33,38 @@ def build_app(
         server: made once, shared by all sessions.
         hosts: the names under which it answers.
         identities: knows the tokens.
-        open_without_token: let everybody in while no token is configured; only for a loopback address.
+        open_without_token: let everybody in until a token is configured; only for a loopback address.
+        max_sessions: of each kind, open at the same time.
     """
-    routes = McpRoutes(server, {"/health": _health}, _nothing)
+    routes = McpRoutes(server, {"/health": _health}, _Elsewhere(identities), max_sessions=max_sessions)
     return Guard(routes, hosts, identities, open_without_token=open_without_token)
 
 
 async def _health(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer that the process lives; anything more is for those with a token (get_health)."""
-    allowed = scope["method"] in {"GET", "HEAD"}
-    response = (
-        JSONResponse({"status": "ok"})
-        if allowed
-        else Response(status_code=405, headers={"allow": "GET, HEAD"})
-    )
-    await response(scope, receive, send)
+    await _document(scope, {"status": "ok"})(scope, receive, send)
 
 
-async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    error = InvalidInput("There is nothing at that path.", hint="There are: /mcp, /sse, /messages, /health.")
-    await refuse(404, error)(scope, receive, send)
+class _Elsewhere:
+    """Every path that is in no table: where tokens come from, while ``auth.oauth`` is set, and nothing."""
+
+    def __init__(self, identities: Identities) -> None:
+        self._identities = identities
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        oauth = self._identities.oauth()
+        if oauth is not None and is_metadata(scope["path"], oauth):
+            response = _document(scope, describe_resource(oauth))
+        else:
+            error = InvalidInput(
+                "There is nothing at that path.", hint="There are: /mcp, /sse, /messages, /health."
+            )
+            response = refuse(404, error)
+        await response(scope, receive, send)
+
+
+def _document(scope: Scope, content: dict[str, object]) -> JSONResponse:
+    if scope["method"] in {"GET", "HEAD"}:
+        return JSONResponse(content)
+    error = InvalidInput(f"{scope['path']} answers GET.", hint="See the header Allow.")
+    return refuse(405, error, {"allow": "GET, HEAD"})

@@ -1,12 +1,13 @@
 """What every HTTP request passes before a route sees it: Host, Origin, lockout, token, size.
 
-One place, in front of all routes; only ``/health`` needs no token. Plain ASGI, because Starlette's middleware wraps streams.
+One place, in front of all routes; only ``/health``, and what tells where tokens come from, need none. Plain ASGI, because Starlette's middleware wraps streams.
 May import Starlette, ``transports.http``, ``web``, ``errors``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import OrderedDict
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import JSONResponse
 
-from voicegw_mcp.errors import Forbidden, InvalidInput
+from voicegw_mcp.errors import Forbidden, InvalidInput, ServerUnreachable
 from voicegw_mcp.server import IDENTITY
-from voicegw_mcp.transports.http import MAX_BODY_BYTES, bind_session
+from voicegw_mcp.transports.http import LET_GO, MAX_BODY_BYTES, bind_session
+from voicegw_mcp.web.oauth import METADATA, InsufficientScope, TokenExpired, is_metadata, metadata_url
+from voicegw_mcp.web.revocation import OpenStreams
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,13 +33,26 @@ OPEN_PATHS: Final = frozenset({"/health"})
 MAX_DIGITS: Final = 20
 """Digits of a Content-Length at most: Python refuses to read thousands of them with an exception."""
 
+MAX_VALUES: Final = 10_000
+"""Values in a body at most, as its commas and brackets tell. A call holds tens of them; a parser needs 100 bytes for each, and a
+kilobyte where each is wrong: 2 MB of zeros in one argument cost 1.2 GB."""
+
 BODY_S: Final = 30.0
 """How long a request body may take to arrive."""
+
+RETRY_S: Final = 5
+"""What Retry-After says while access tokens cannot be checked."""
 
 FAILURES: Final = 10
 FAILURES_S: Final = 60.0
 LOCKOUT_S: Final = 60.0
 MAX_ADDRESSES: Final = 10_000
+
+_HINT: Final = (
+    "Send `Authorization: Bearer TOKEN` with the value of VOICEGW_MCP_TOKEN or of a token in auth.api_keys."
+)
+
+_TOKEN: Final = "voicegw.token"  # noqa: S105 - the key of the ASGI scope, under which it is until the routes get that
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +93,8 @@ class Guard:
         app: all routes.
         hosts: the names that are let in.
         identities: knows the tokens, as they are at each request.
-        open_without_token: let everybody in while no token is configured.
+        open_without_token: let everybody in until a token is configured. From then on one is asked for: who takes the
+            last one away shuts out who had it, and does not let everybody in.
     """
 
     def __init__(
@@ -88,6 +105,7 @@ class Guard:
         self._identities = identities
         self._open = open_without_token
         self._lockout = Lockout()
+        self._streams = OpenStreams(identities)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI 3)."""
@@ -96,13 +114,25 @@ class Guard:
             return
         if scope["type"] != "http":  # no WebSocket is spoken here
             return
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, _Body(receive).receive, send)
+        refusal = await self._refusal(scope)
+        replay = refusal or await _read_body(receive)
+        if isinstance(replay, JSONResponse):
+            await replay(scope, receive, send)
+        elif replay is not None:
+            try:
+                with self._watched(scope):
+                    await self._app(scope, replay.receive, send)
+            finally:
+                replay.release()
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
+    def _watched(self, scope: Scope) -> contextlib.AbstractContextManager[None]:
+        """End a stream when its token is revoked."""
+        token = scope.pop(_TOKEN, None)
+        if token is None or LET_GO not in scope:
+            return contextlib.nullcontext()
+        return self._streams.watched(token, scope[IDENTITY], scope[LET_GO])
+
+    async def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = _Headers(scope)
         if not self._hosts.admits_host(headers.only(b"host")):
             return refuse(
@@ -124,29 +154,48 @@ class Guard:
         if length is not None and (
             not length.isdigit() or len(length) > MAX_DIGITS or int(length) > MAX_BODY_BYTES
         ):
-            return refuse(
-                413,
-                InvalidInput(f"A request body holds at most {MAX_BODY_BYTES:,} bytes.", hint="Send less."),
-            )
-        if scope["path"] in OPEN_PATHS or (self._open and not self._identities.any_configured()):
+            return _too_large()
+        self._open = self._open and not self._identities.any_configured()
+        if self._open or scope["path"] in OPEN_PATHS:
             return None
-        return self._authenticate(scope, headers)
+        if scope["path"].startswith(METADATA):
+            oauth = self._identities.oauth()
+            if oauth is not None and is_metadata(scope["path"], oauth):
+                return None
+        return await self._authenticate(scope, headers)
 
-    def _authenticate(self, scope: Scope, headers: _Headers) -> JSONResponse | None:
+    def _metadata(self) -> str:
+        oauth = self._identities.oauth()
+        return metadata_url(oauth) if oauth is not None else ""
+
+    async def _authenticate(self, scope: Scope, headers: _Headers) -> JSONResponse | None:
         address = (scope.get("client") or ("",))[0]
         wait = self._lockout.wait_s(address)
         if wait:
             error = Forbidden("Too many wrong tokens came from this address.", hint=f"Wait {wait} seconds.")
             return refuse(429, error, {"retry-after": str(wait)})
         token = bearer_token(headers.only(b"authorization"))
-        identity = self._identities.find(token) if token else None
+        if token is None:
+            return refuse(
+                401,
+                Forbidden("A bearer token is needed.", hint=_HINT),
+                _challenge(self._metadata()),
+            )
+        try:
+            identity = await self._identities.identify(token)
+        except (TokenExpired, InsufficientScope, ServerUnreachable) as error:
+            return _answer_to(error, self._metadata())
         if identity is None:
-            if token is not None:
-                self._lockout.note(address)
-                logger.warning("a wrong token came from %s", address)
-            return _unauthorized(given=token is not None)
+            self._lockout.note(address)
+            logger.warning("a wrong token came from %s", address)
+            return refuse(
+                401,
+                Forbidden("The token is not accepted.", hint=_HINT),
+                _challenge(self._metadata(), "invalid_token"),
+            )
         self._lockout.forget(address)
         admit(scope, identity)
+        scope[_TOKEN] = token
         return None
 
 
@@ -164,25 +213,54 @@ class _Headers:
         return values[0] if len(values) == 1 else None
 
 
-class _Body:
-    """Ends a request whose body does not arrive in time; afterwards only the client's leaving is waited for."""
+async def _read_body(receive: Receive) -> _Replay | JSONResponse | None:
+    """Read a request's whole body; return what gives it again, a refusal when it is too much or too slow.
 
-    def __init__(self, receive: Receive) -> None:
+    None when the client left.
+
+    It is read before anybody parses it: what a body costs is not its size but how many values it holds.
+    """
+    parts: list[bytes] = []
+    size, more = 0, True
+    try:
+        async with asyncio.timeout(BODY_S):
+            while more:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                parts.append(message.get("body", b""))
+                size, more = size + len(parts[-1]), message.get("more_body", False)
+                if size > MAX_BODY_BYTES:
+                    return _too_large()
+    except TimeoutError:
+        error = InvalidInput(
+            f"The request body did not arrive within {BODY_S:g} seconds.", hint="Send it again."
+        )
+        return refuse(408, error, {"connection": "close"})
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    if size > MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        return refuse(413, InvalidInput(f"A request holds at most {MAX_VALUES:,} values.", hint="Send less."))
+    return _Replay(body, receive)
+
+
+class _Replay:
+    """Gives a body that was read, and keeps none of it; afterwards only the client's leaving is waited for."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
         self._receive = receive
-        self._until = time.monotonic() + BODY_S
-        self._complete = False
+
+    def release(self) -> None:
+        """Let go of the connection: a session keeps its last request, and must not keep that."""
+        self._receive = _gone
 
     async def receive(self) -> Message:
-        if self._complete:
-            return await self._receive()
-        try:
-            async with asyncio.timeout(max(0.0, self._until - time.monotonic())):
-                message = await self._receive()
-        except TimeoutError:
-            self._complete = True
-            return {"type": "http.disconnect"}
-        self._complete = message["type"] != "http.request" or not message.get("more_body", False)
-        return message
+        body, self._body = self._body, None
+        return await self._receive() if body is None else {"type": "http.request", "body": body}
+
+
+async def _gone() -> Message:
+    return {"type": "http.disconnect"}
 
 
 def admit(scope: Scope, identity: Identity) -> None:
@@ -205,10 +283,27 @@ def refuse(status: int, error: GatewayError, headers: dict[str, str] | None = No
     return JSONResponse(error.payload(), status, {"cache-control": "no-store", **(headers or {})})
 
 
-def _unauthorized(*, given: bool) -> JSONResponse:
-    error = Forbidden(
-        "The token is not accepted." if given else "A bearer token is needed.",
-        hint="Send `Authorization: Bearer TOKEN` with the value of VOICEGW_MCP_TOKEN or of a token in auth.api_keys.",
+def _too_large() -> JSONResponse:
+    return refuse(
+        413, InvalidInput(f"A request body holds at most {MAX_BODY_BYTES:,} bytes.", hint="Send less.")
     )
-    challenge = 'Bearer realm="voicegw"' + (', error="invalid_token"' if given else "")
-    return refuse(401, error, {"www-authenticate": challenge})
+
+
+def _answer_to(error: TokenExpired | InsufficientScope | ServerUnreachable, metadata: str) -> JSONResponse:
+    """Return the answer to an access token that is no guess, so that none of these counts as a wrong one."""
+    match error:
+        case TokenExpired():  # clients learn from this answer that they need the next one
+            expired = Forbidden("The token has expired.", hint="Ask the authorization server for a new one.")
+            return refuse(401, expired, _challenge(metadata, "invalid_token"))
+        case InsufficientScope():
+            return refuse(403, error, _challenge(metadata, "insufficient_scope"))
+        case _:
+            return refuse(503, error, {"retry-after": str(RETRY_S)})
+
+
+def _challenge(metadata: str, error: str = "") -> dict[str, str]:
+    """Return the header by which a client learns what is wrong (RFC 6750), and where to get a token (RFC 9728)."""
+    parts = ['Bearer realm="voicegw"']
+    parts += [f'error="{error}"'] if error else []
+    parts += [f'resource_metadata="{metadata}"'] if metadata else []
+    return {"www-authenticate": ", ".join(parts)}

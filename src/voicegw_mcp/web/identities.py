@@ -1,24 +1,27 @@
-"""Who calls over HTTP: the bearer tokens of the environment and of ``auth.api_keys``, looked up at every request.
+"""Who calls over HTTP: the tokens of the environment, of ``auth.api_keys`` and of ``auth.oauth``, looked up at every request.
 
 Tokens are references; what they stand for is hashed at once and compared as hashes of equal length, all of them, so that
-time tells neither which token was nearly right nor how long one is. May import ``core`` and below.
+time tells neither which token was nearly right nor how long one is. May import ``web.oauth``, ``core`` and below.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.core.access import Access
 from voicegw_mcp.domain import Role
 from voicegw_mcp.errors import ConfigInvalid
+from voicegw_mcp.web.oauth import OAuthTokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from voicegw_mcp.config.oauth import OAuth
     from voicegw_mcp.config.schema import ApiKey
+    from voicegw_mcp.core.catalog import Catalog
     from voicegw_mcp.core.gateway import Gateway
 
 ENVIRONMENT_TOKEN: Final = "${VOICEGW_MCP_TOKEN}"  # noqa: S105 - a reference
@@ -30,11 +33,16 @@ SHORTEST: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One caller: the name that the journal shows, what he may do, and a fingerprint of his token to bind sessions to."""
+    """One caller: the name that the journal shows, what he may do, and a fingerprint to bind sessions to.
+
+    It is one of his token, or of whom an authorization server vouches for. ``catalog`` is what was configured when his
+    request came: the tool he calls need not look again.
+    """
 
     name: str
     access: Access
     fingerprint: str
+    catalog: Catalog | None = field(default=None, compare=False, repr=False)
 
 
 class Identities:
@@ -46,12 +54,33 @@ class Identities:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._access_tokens = OAuthTokens()
+
+    async def identify(self, token: bytes) -> Identity | None:
+        """Return who comes with this token, None when nobody does; tokens of the file go first and wait for nothing.
+
+        Raises:
+            TokenExpired: it was an access token that was good until it expired.
+            InsufficientScope: it is a good access token that allows nothing here.
+            ServerUnreachable: it may be an access token, and cannot be checked now.
+        """
+        found = self.find(token)
+        settings = self.oauth() if found is None else None
+        if settings is None:
+            return found
+        grant = await self._access_tokens.identify(settings, token)
+        return grant and Identity(grant.name, grant.access, grant.holder, self._catalog())
+
+    def oauth(self) -> OAuth | None:
+        """Return whose access tokens are accepted, None when nobody's."""
+        catalog = self._catalog()
+        return catalog.settings.auth.oauth if catalog is not None else None
 
     def find(self, token: bytes) -> Identity | None:
         """Return who comes with this token, None when nobody does."""
         presented = hashlib.sha256(token).digest()
         found: Identity | None = None
-        for digest, identity in self._known():
+        for digest, identity in self._known(self._catalog()):
             if hmac.compare_digest(presented, digest):
                 found = found or identity
         return found
@@ -63,31 +92,33 @@ class Identities:
         """
         if self._gateway.secrets.look_up(ENVIRONMENT_TOKEN).value is not None:
             return True
-        try:
-            return bool(self._gateway.catalog().settings.auth.api_keys)
-        except ConfigInvalid:  # a file that was never good may name tokens
+        catalog = self._catalog()
+        if catalog is None:  # a file that was never good may name tokens
             return True
+        auth = catalog.settings.auth
+        return bool(auth.api_keys) or auth.oauth is not None
 
-    def _known(self) -> Iterator[tuple[bytes, Identity]]:
-        yield from self._entry(ENVIRONMENT_TOKEN, "token", Access())
-        for number, key in enumerate(self._keys()):
-            # A token for some projects must not open all of them: it opens none until reports are cut by project.
-            if not key.projects:
-                yield from self._entry(key.token, key.name or f"api_keys[{number}]", Access(role_of(key)))
+    def _known(self, catalog: Catalog | None) -> Iterator[tuple[bytes, Identity]]:
+        yield from self._entry(catalog, ENVIRONMENT_TOKEN, "token", Access())
+        for number, key in enumerate(catalog.settings.auth.api_keys if catalog is not None else ()):
+            access = Access(role_of(key), None if key.projects is None else frozenset(key.projects))
+            yield from self._entry(catalog, key.token, key.name or f"api_keys[{number}]", access)
 
-    def _keys(self) -> list[ApiKey]:
+    def _catalog(self) -> Catalog | None:
         try:
-            return self._gateway.catalog().settings.auth.api_keys
+            return self._gateway.catalog()
         except ConfigInvalid:  # nothing is known of a file that was never good, so nobody enters by it
-            return []
+            return None
 
-    def _entry(self, reference: str, name: str, access: Access) -> Iterator[tuple[bytes, Identity]]:
+    def _entry(
+        self, catalog: Catalog | None, reference: str, name: str, access: Access
+    ) -> Iterator[tuple[bytes, Identity]]:
         value = self._gateway.secrets.look_up(reference).value
         if value is not None:
             token = value.get_secret_value().encode()
             if len(token) >= SHORTEST:
                 digest = hashlib.sha256(token).digest()
-                yield digest, Identity(name, access, digest.hex()[:16])
+                yield digest, Identity(name, access, digest.hex()[:16], catalog)
 
 
 def role_of(key: ApiKey) -> Role:

@@ -1,12 +1,43 @@
-// The eleven-step conversation by the official TypeScript client, over stdio.
-// Usage: node conversation.mjs '{"command", "args", "env", "provider_url"}'; prints one JSON object and exits with 0.
+// The eleven-step conversation by an official TypeScript client, over any transport.
+// Usage: node conversation.mjs '{"library", "era", "transport", "command", "args", "env", "url", "token", "steps"}'
+// library: "sdk" (1.x) or "client" (2.x); era: "legacy" or "auto" (2.x only); transport: "stdio", "http" or "sse";
+// steps: pairs of a tool and its arguments.
+// Prints one JSON object and exits with 0.
 
-import { Client } from "@modelcontextprotocol/sdk/client/index.js";
-import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+const order = JSON.parse(process.argv[2]);
 
-const { command, args, env, provider_url } = JSON.parse(process.argv[2]);
-const client = new Client({ name: "typescript-conversation", version: "1.0.0" });
-await client.connect(new StdioClientTransport({ command, args, env, stderr: "inherit" }));
+async function load() {
+  if (order.library === "client") {
+    const [main, stdio] = await Promise.all([
+      import("@modelcontextprotocol/client"),
+      import("@modelcontextprotocol/client/stdio"),
+    ]);
+    return { ...main, ...stdio };
+  }
+  const modules = await Promise.all([
+    import("@modelcontextprotocol/sdk/client/index.js"),
+    import("@modelcontextprotocol/sdk/client/stdio.js"),
+    import("@modelcontextprotocol/sdk/client/streamableHttp.js"),
+    import("@modelcontextprotocol/sdk/client/sse.js"),
+  ]);
+  return Object.assign({}, ...modules);
+}
+
+const { Client, StdioClientTransport, StreamableHTTPClientTransport, SSEClientTransport } = await load();
+
+function transport() {
+  if (order.transport === "stdio") {
+    const { command, args, env } = order;
+    return new StdioClientTransport({ command, args, env, stderr: "inherit" });
+  }
+  const headers = order.token ? { Authorization: `Bearer ${order.token}` } : {};
+  const kind = order.transport === "sse" ? SSEClientTransport : StreamableHTTPClientTransport;
+  return new kind(new URL(order.url), { requestInit: { headers } });
+}
+
+const options = order.library === "client" ? { versionNegotiation: { mode: order.era } } : {};
+const client = new Client({ name: "typescript-conversation", version: "1.0.0" }, options);
+await client.connect(transport());
 
 const { tools } = await client.listTools();
 const steps = [];
@@ -18,25 +49,9 @@ async function call(name, parameters) {
   steps.push({ name, isError, same, answer: structuredContent });
 }
 
-const provider = { provider_id: "loop" };
-const project = { project_id: "clinic" };
-await call("add_provider", {
-  ...provider,
-  provider_type: "deepgram",
-  api_key: "${DEEPGRAM_API_KEY}",
-  base_url: provider_url,
-});
-await call("test_provider", provider);
-await call("register_model", { ...provider, modality: "stt", model_name: "nova-3" });
-await call("create_project", { ...project, name: "Clinic", daily_budget: 2.5, stt_model: "loop/nova-3" });
-await call("get_project", project);
-await call("get_logs", { project: "clinic" });
-await call("get_costs", { project: "clinic" });
-await call("delete_project", project);
-await call("delete_provider", { ...provider, cascade: true });
-await call("delete_project", { ...project, confirm: true });
-await call("delete_provider", { ...provider, cascade: true, confirm: true });
+for (const [name, parameters] of order.steps) await call(name, parameters);
 
 const server = client.getServerVersion();
+const protocol = client.getNegotiatedProtocolVersion?.() ?? null;
 await client.close();
-console.log(JSON.stringify({ server, tools: tools.map((tool) => tool.name), steps }));
+console.log(JSON.stringify({ server, protocol, tools: tools.map((tool) => tool.name), steps }));

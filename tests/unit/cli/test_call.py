@@ -10,7 +10,8 @@ import anyio
 import pytest
 import uvicorn
 
-from voicegw_mcp.cli.call import exit_code_of, parse_arguments
+from voicegw_mcp.cli.call import exit_code_of, holding, parse_arguments
+from voicegw_mcp.cli.conditions import parse_condition
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.errors import InvalidInput, ServerUnreachable, StoreUnavailable
 from voicegw_mcp.server import build_server
@@ -164,7 +165,7 @@ def test_a_token_comes_from_a_variable_and_is_never_shown(voicegw, gateway, monk
     assert allowed.code == 0
     assert refused.code == 1
     assert refused.json["error"]["code"] == "SERVER_UNREACHABLE"
-    assert "wants another token (HTTP 401)" in refused.json["error"]["message"]
+    assert "wants a token (HTTP 401)" in refused.json["error"]["message"]
     assert "fake-key-0001" not in allowed.out + allowed.err + refused.out + refused.err
     unset = voicegw("call", "get_health", "--url", "http://127.0.0.1:1/mcp", "--token-env", "NOT_SET")
     assert unset.code == 2
@@ -334,3 +335,143 @@ def test_every_tool_is_there_over_http(voicegw, http):
     hint = voicegw("call", "zzz", "--url", http).json["error"]["hint"]
     assert all(tool.name in hint for tool in TOOLS)
     assert json.dumps(hint)
+
+
+def test_a_condition_that_holds_ends_with_4_and_the_answer_is_printed_all_the_same(voicegw, http):
+    found = voicegw(
+        "call", "list_projects", "--url", http, "--fail-if", "count == 1 and projects[0].id == 'default'"
+    )
+    assert found.code == 4
+    assert found.json["count"] == 1
+    assert found.err == (
+        "voicegw: --fail-if count == 1 and projects[0].id == 'default' holds: "
+        'count = 1, projects[0].id = "default"\n'
+    )
+
+
+def test_conditions_that_do_not_hold_leave_no_trace(voicegw, http):
+    conditions = ("--fail-if", "status != 'ok'", "--fail-if", "len(warnings) > 100")
+    found = voicegw("call", "get_health", "--url", http, *conditions)
+    assert (found.code, found.err) == (0, "")
+
+
+def test_each_of_several_conditions_that_holds_is_told(voicegw, http):
+    conditions = ("--fail-if", "true", "--fail-if", "status == 'no'", "--fail-if", "status == 'ok'")
+    found = voicegw("call", "get_health", "--url", http, *conditions)
+    assert found.code == 4
+    assert found.err.splitlines() == [
+        "voicegw: --fail-if true holds",
+        "voicegw: --fail-if status == 'ok' holds: status = \"ok\"",
+    ]
+
+
+def test_a_path_that_the_answer_lacks_ends_with_2_and_names_the_nearest(voicegw, http):
+    found = voicegw("call", "get_costs", "--url", http, "--fail-if", "totl_usd > 10")
+    assert found.code == 2
+    assert found.json["error"]["details"]["field"] == "fail_if"
+    assert "total_usd" in found.json["error"]["hint"]
+
+
+def test_a_condition_that_cannot_be_read_is_refused_before_anything_is_called(voicegw, http, gateway):
+    arguments = ("project_id=p1", "name=P", "--url", http, "--fail-if", "name = 'P'")
+    found = voicegw("call", "create_project", *arguments)
+    assert found.code == 2
+    assert "p1" not in gateway.catalog().projects
+
+
+def test_an_error_of_the_tool_is_no_answer_to_check(voicegw, http):
+    found = voicegw("call", "get_project", "project_id=nope", "--url", http, "--fail-if", "nope > 1")
+    assert found.code == 1
+    assert found.json["error"]["code"] == "PROJECT_NOT_FOUND"
+
+
+def test_a_long_or_hidden_value_is_cut_and_escaped():
+    (line,) = holding([parse_condition("name != ''")], {"name": "n\u202e" + "x" * 150})
+    assert line.startswith("--fail-if name != '' holds: name = \"n\\u202exxx")
+    assert len(line) < 150
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("token", ["two words", "naïve-token", "line\nbreak", " ", "x" * 5000])
+def test_what_cannot_be_a_token_is_refused_and_not_shown(voicegw, monkeypatch, token):
+    monkeypatch.setenv("GATE_TOKEN", token)
+    found = voicegw("call", "get_health", "--url", "http://127.0.0.1:1/mcp", "--token-env", "GATE_TOKEN")
+    assert (found.code, found.err) == (2, "")
+    assert found.json["error"]["details"]["field"] == "token_env"
+    assert token.strip() == "" or token not in found.out
+
+
+def test_a_line_end_behind_the_token_is_left_out(voicegw, gateway, monkeypatch):
+    monkeypatch.setenv("GATE_TOKEN", "fake-key-0001\n")
+    with serving(Guarded(build_server(gateway).streamable_http_app(), "fake-key-0001")) as url:
+        assert voicegw("call", "get_health", "--url", f"{url}/mcp", "--token-env", "GATE_TOKEN").code == 0
+
+
+@contextmanager
+def answering(status, headers, body):
+    """A server that answers everything with the same."""
+
+    class Same(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_DELETE = do_GET  # noqa: N815 - the names that http.server calls
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Same)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(WAIT_S)
+        server.server_close()
+
+
+def said(message, hint="", **headers):
+    body = json.dumps({"error": {"code": "FORBIDDEN", "message": message, "hint": hint}}).encode()
+    return {"content-type": "application/json", "content-length": str(len(body)), **headers}, body
+
+
+REFUSALS = {
+    "401": (401, *said("A bearer token is needed.", "Send it."), ["wants a token", "bearer token is needed", "--token-env"]),
+    "403": (403, *said("Pages of that Origin may not call.", "Ask."), ["does not let", "of that Origin", "Ask."]),
+    "421": (421, *said("Not that name.", "Use --allowed-host."), ["under that name", "Not that name.", "--allowed-host"]),
+    "429": (429, *said("Too many.", "Wait.", **{"retry-after": "42"}), ["too many wrong tokens", "in 42 seconds"]),
+    "503": (503, {"retry-after": "5"}, b"Too many open sessions", ["no room", "in 5 seconds"]),
+    "404": (404, {}, b"nope", ["nothing at that address", "/mcp or /sse"]),
+    "500": (500, *said("Out of\u202e order."), ["refuses (HTTP 500)", "Out of\\\\u202e order."]),
+    "not JSON": (403, {"content-type": "application/json", "content-length": "3"}, b"{x}", ["does not let"]),
+    "odd shape": (403, {"content-type": "application/json", "content-length": "13"}, b'{"error": [1]}'[:13], ["does not"]),
+    "no length": (403, {"content-type": "application/json"}, b'{"error": {"message": "endless', ["does not let"]),
+    "too long": (429, {"content-type": "application/json", "content-length": "99999", "retry-after": "soon"}, b"{}", ["Try again later"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["mcp", "sse"])
+@pytest.mark.parametrize(("status", "headers", "body", "told"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_is_told_in_the_server_s_own_words(voicegw, path, status, headers, body, told):
+    with answering(status, headers, body) as url:
+        found = voicegw("call", "get_health", "--url", f"{url}/{path}")
+    assert found.code == 1
+    error = found.json["error"]
+    assert error["code"] == "SERVER_UNREACHABLE"
+    assert error["details"]["http_status"] == status
+    assert "Is it running" not in found.out
+    for part in told:
+        assert part.replace("\\\\", "\\") in f"{error['message']} {error['hint']}"
+
+
+def test_a_spawned_server_offers_every_toolset(voicegw, config, monkeypatch):
+    config("timezone: UTC\n")
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)  # the server writes to a real one
+    found = voicegw("call", "list_changes")
+    assert found.code == 0
+    assert found.json["changes"] == []

@@ -150,6 +150,14 @@ def test_logs_go_on_with_their_cursor(voicegw):
     assert "More: repeat with --cursor" in voicegw("logs", "-n", "1").out
 
 
+def test_logs_go_on_following_from_the_cursor_of_the_answer(voicegw):
+    first = voicegw("logs", "--follow-seconds", "0", "--json").json
+    assert first["new_count"] == 0
+    again = voicegw("logs", "--follow-seconds", "0", "--cursor", first["next_cursor"], "--json").json
+    assert (again["count"], again["logs"]) == (0, [])
+    assert voicegw("logs", "--follow-seconds", "26").code == 2
+
+
 def test_logs_gather_pages_until_the_limit(voicegw, config, log, request_row):
     config("timezone: UTC\n")
     log(*(request_row(error_message="x" * 190, status=RequestStatus.ERROR) for _ in range(200)))

@@ -144,7 +144,15 @@ def test_check_warns_of_what_is_odd_and_ends_with_0(voicegw, config):
         "auth.api_keys.0.token: needs ${A_TOKEN}",
     ):
         assert words in found.out
-    assert [warning["line"] for warning in voicegw("check", "--json").json["warnings"]] == [1, 3, 4, 5, 8, 11]
+    assert [warning["line"] for warning in voicegw("check", "--json").json["warnings"]] == [
+        1,
+        3,
+        4,
+        5,
+        8,
+        11,
+        11,
+    ]
 
 
 def test_check_of_no_file_at_all_ends_with_2(voicegw):

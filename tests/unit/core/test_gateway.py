@@ -9,7 +9,7 @@ import anyio
 import pytest
 from tests.factories import request_record
 
-from voicegw_mcp.core import gateway as gateway_module
+from voicegw_mcp.core import store_handle
 from voicegw_mcp.core.gateway import Gateway, price_overrides
 from voicegw_mcp.errors import ConfigInvalid, StoreUnavailable
 from voicegw_mcp.store.requests import insert_requests
@@ -128,24 +128,24 @@ def test_a_caller_is_named_by_what_it_says_else_by_the_user(tmp_path, monkeypatc
 async def test_requests_are_counted_again_when_the_store_changed_and_only_then(tmp_path, monkeypatch):
     gateway = opened(tmp_path, VOICEGW_DB_PATH=str(tmp_path / "s.db"))
     asked = []
-    counting = gateway_module.recorded_requests
+    counting = store_handle.recorded_requests
 
     async def count(store):
         asked.append(store)
         return await counting(store)
 
-    monkeypatch.setattr(gateway_module, "recorded_requests", count)
+    monkeypatch.setattr(store_handle, "recorded_requests", count)
     try:
         store = await gateway.store()
         long_ago = time.time() - 60
         for file in (store.path, store.path.with_name(f"{store.path.name}-wal")):
             os.utime(file, (long_ago, long_ago))
-        assert (await gateway.store_handle.counted(store))[0] == 0
-        rows, size = await gateway.store_handle.counted(store)
-        assert (rows, len(asked)) == (0, 1)
-        assert size == store.stamp().size_bytes()
+        assert (await gateway.store_handle.figures(gateway.config_file)).requests == 0
+        figures = await gateway.store_handle.figures(gateway.config_file)
+        assert (figures.requests, len(asked)) == (0, 1)
+        assert figures.size_bytes == store.stamp().size_bytes()
         await store.write(partial(insert_requests, records=[request_record()]))
-        assert (await gateway.store_handle.counted(store))[0] == 1
+        assert (await gateway.store_handle.figures(gateway.config_file)).requests == 1
     finally:
         await gateway.close()
 

@@ -123,3 +123,21 @@ async def test_a_cursor_of_other_filters_is_refused(store):
 async def test_a_limit_below_one_is_refused(store):
     with pytest.raises(InvalidInput, match="limit 0"):
         await log_page(store, LogFilter(), limit=0)
+
+
+@pytest.mark.parametrize(("order", "left"), [("newest", []), ("oldest", ["8", "9"])])
+async def test_a_page_goes_on_where_its_last_row_was_pruned(store, order, left):
+    await put(
+        store, *(request_record(id=str(number), timestamp_ms=NOW + number // 2) for number in range(10))
+    )
+    query = LogFilter(order=order)
+    pages = [await log_page(store, query, limit=7)]
+    last = 3 if order == "newest" else 6
+    assert pages[0].logs[-1].id == str(last)
+    # Rows are pruned by time, from the oldest on.
+    await store.write(
+        lambda connection: connection.execute("DELETE FROM requests WHERE timestamp_ms <= ?", (NOW + 3,))
+    )
+    page = await log_page(store, query, limit=7, cursor=pages[0].next_cursor)
+    assert [row.id for row in page.logs] == left
+    assert page.next_cursor is None

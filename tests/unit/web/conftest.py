@@ -56,7 +56,14 @@ async def never():
 
 
 async def ask(
-    guard, *authorization, path="/mcp", host=b"localhost", headers=(), client="10.0.0.1", receive=None
+    guard,
+    *authorization,
+    path="/mcp",
+    host=b"localhost",
+    headers=(),
+    client="10.0.0.1",
+    receive=None,
+    method="POST",
 ):
     """Send one request; every positional argument is an Authorization header."""
     sent = []
@@ -69,7 +76,7 @@ async def ask(
 
     scope = {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "path": path,
         "client": (client, 5000) if client is not None else None,
         "headers": [

@@ -189,37 +189,80 @@ async def test_health_alone_needs_no_token(guard, inner, token):
     assert inner.came == ["/health"]
 
 
-async def test_a_body_that_does_not_arrive_is_a_client_that_left(guard, inner, token, monkeypatch):
+async def test_a_body_that_does_not_arrive_is_refused_in_the_end(guard, inner, token, monkeypatch):
     monkeypatch.setattr(module, "BODY_S", 0.0)
-    await ask(guard, bearer(), receive=never)
-    assert inner.messages == [{"type": "http.disconnect"}]
+    answer = await ask(guard, bearer(), receive=never)
+    assert answer.status == 408
+    assert answer.headers[b"connection"] == b"close"
+    assert answer.error["code"] == "VALIDATION_ERROR"
+    assert inner.came == []
 
 
-async def test_a_body_that_stops_half_way_is_a_client_that_left(guard, inner, token, monkeypatch):
-    monkeypatch.setattr(module, "BODY_S", 0.0)
-    parts = [{"type": "http.request", "body": b"{", "more_body": True}]
+def giving(*messages):
+    """Return a ``receive`` that gives these and then nothing more."""
+    left = list(messages)
 
     async def receive():
-        return parts.pop() if parts else await never()
+        return left.pop(0) if left else await never()
 
-    await ask(guard, bearer(), receive=receive)
-    assert [message["type"] for message in inner.messages] == ["http.request", "http.disconnect"]
+    return receive
 
 
-async def test_after_the_body_the_client_may_stay_as_long_as_it_likes(monkeypatch):
+def part(body, *, more=True):
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+async def test_a_body_that_stops_half_way_is_refused_in_the_end(guard, inner, token, monkeypatch):
     monkeypatch.setattr(module, "BODY_S", 0.0)
-    messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}", "more_body": False}]
+    assert (await ask(guard, bearer(), receive=giving(part(b"{")))).status == 408
+    assert inner.came == []
 
-    async def receive():
-        await never_long()
-        return messages.pop()
 
-    async def never_long():
-        body._until = float("-inf")  # the time is long over
+async def test_nobody_answers_a_client_that_left_half_way(guard, inner, token):
+    sent = []
 
-    body = module._Body(receive)
-    assert (await body.receive())["body"] == b"{}"
-    assert (await body.receive())["type"] == "http.disconnect"
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "client": None, "headers": [
+        (b"host", b"localhost"), (b"authorization", bearer())
+    ]}  # fmt: skip
+    await guard(scope, giving(part(b"{"), {"type": "http.disconnect"}), send)
+    assert (sent, inner.came) == ([], [])
+
+
+async def test_a_body_in_parts_arrives_whole_and_then_the_client_may_stay(guard, token):
+    received = []
+
+    async def app(_scope, receive, _send):
+        received.extend([await receive(), await receive()])
+
+    guard._app = app
+    leaving = {"type": "http.disconnect"}
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "client": None, "headers": [
+        (b"host", b"localhost"), (b"authorization", bearer())
+    ]}  # fmt: skip
+    await guard(scope, giving(part(b'{"a"'), part(b":1}", more=False), leaving), never)
+    assert received == [{"type": "http.request", "body": b'{"a":1}'}, leaving]
+
+
+async def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large(guard, inner, token):
+    blocks = [part(b" " * 1024 * 1024)] * 5
+    answer = await ask(guard, bearer(), receive=giving(*blocks))
+    assert answer.status == 413
+    assert answer.error["code"] == "VALIDATION_ERROR"
+    assert inner.came == []
+
+
+@pytest.mark.parametrize("value", [b"0,", b"{},", b"[", b'{"a":'])
+async def test_too_many_values_are_refused_before_they_are_parsed(guard, inner, token, value):
+    body = part(value * (module.MAX_VALUES + 1), more=False)
+    answer = await ask(guard, bearer(), receive=giving(body))
+    assert answer.status == 413
+    assert "10,000 values" in answer.error["message"]
+    assert inner.came == []
+    few = part(value * (module.MAX_VALUES // 2), more=False)
+    assert (await ask(guard, bearer(), receive=giving(few))).status == 200
 
 
 async def test_no_websocket_is_spoken_and_life_passes_through(guard, inner, token):
@@ -243,6 +286,16 @@ async def test_a_token_that_is_added_while_it_runs_closes_the_door(lenient, writ
     write({"token": "${OPS_TOKEN}", "name": "ops"})
     assert (await ask(lenient)).status == 401
     assert (await ask(lenient, bearer(OTHER))).status == 200
+
+
+async def test_a_door_that_a_token_closed_stays_closed_without_one(lenient, write, environment):
+    environment["OPS_TOKEN"] = OTHER
+    write({"token": "${OPS_TOKEN}", "name": "ops", "role": "viewer"})
+    assert (await ask(lenient, bearer(OTHER))).status == 200
+    write()
+    assert (await ask(lenient, path="/health")).status == 200
+    assert await statuses(lenient, [OTHER, ""]) == [401, 401]
+    assert (await ask(lenient)).status == 401
 
 
 async def test_a_token_in_secrets_env_closes_the_door_too(lenient, secrets):
@@ -270,12 +323,17 @@ async def test_a_token_of_eight_characters_is_enough(guard, environment):
     assert await statuses(guard, ["fake0001"]) == [200]
 
 
-async def test_a_token_bound_to_projects_opens_nothing(guard, write, environment):
+@pytest.mark.parametrize("projects", [["support-line"], []])
+async def test_a_token_is_bound_to_the_projects_that_are_named_even_to_none(
+    guard, inner, write, environment, projects
+):
     environment["OPS_TOKEN"] = OTHER
-    write({"token": "${OPS_TOKEN}", "projects": ["support-line"]})
-    assert await statuses(guard, [OTHER]) == [401]
-    write({"token": "${OPS_TOKEN}"})
+    write({"token": "${OPS_TOKEN}", "role": "viewer", "projects": projects})
     assert await statuses(guard, [OTHER]) == [200]
+    assert inner.callers[-1].access == Access(Role.VIEWER, frozenset(projects))
+    write({"token": "${OPS_TOKEN}", "role": "viewer"})
+    assert await statuses(guard, [OTHER]) == [200]
+    assert inner.callers[-1].access == Access(Role.VIEWER)
 
 
 async def test_a_revoked_token_is_refused_at_the_next_request(guard, inner, write, environment, token):

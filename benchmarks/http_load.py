@@ -1,0 +1,214 @@
+"""The HTTP door under load: a thousand idle sessions, and 64 clients at once, against ``bare_http_server.py``.
+
+The client runs in this process; its share of a CPU is told with the rates: where that comes near 1, the client is what
+was measured. So is the CPU time of a call, which tells most of the same on a machine that others use as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import statistics
+import sys
+import time
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from figures import Figure, ratios
+from http_client import EventSession, Session, StatefulSession, StatelessSession
+from http_server import HttpServer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+OURS = [str(Path(sys.executable).with_name("voicegw")), "serve", "--port", "0"]
+BARE = [sys.executable, str(Path(__file__).with_name("bare_http_server.py"))]
+TOKEN = "fake-token-0001"  # noqa: S105 - of a server that ends with this run
+TOOLS = {"ours": "get_health", "bare": "noop"}
+
+SESSIONS = 1000
+SERVERS = 3
+"""Servers whose memory is measured: only the first thousand sessions of a process grow its heap."""
+CYCLES = 4
+"""How often a thousand sessions come and go on each of ours."""
+AT_ONCE = 50
+"""Sessions opened at the same time."""
+CALLS, WARM_UP = 200, 100
+
+CLIENTS = 64
+ROUND_S = 2.0
+DESCRIPTORS = 8192
+"""Files and sockets that this process and the servers may have open."""
+
+
+def measure(folder: Path, environment: Mapping[str, str], rounds: int) -> list[Figure]:
+    """Return the figures of the HTTP door.
+
+    Args:
+        folder: for the standard error of the servers.
+        environment: of the servers; names the gateway's file and store.
+        rounds: how often the 64 clients call each server.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, hard), hard))
+    return asyncio.run(_Load(folder, environment, rounds).figures())
+
+
+@dataclass
+class _Idle:
+    """What idle sessions of one kind cost, by server and cycle."""
+
+    kb: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    alone: list[float] = field(default_factory=list)
+    loaded: list[float] = field(default_factory=list)
+    ratio: list[float] = field(default_factory=list)
+    left: list[float] = field(default_factory=list)
+    growth: list[float] = field(default_factory=list)
+
+    def figures(self, kind: str) -> list[Figure]:
+        name = f"{SESSIONS:,} idle sessions, {kind}"
+        return [
+            Figure(f"{name}: memory each", "KB", tuple(self.kb["ours"]), bar=80),
+            Figure(f"{name}: memory each, bare", "KB", tuple(self.kb["bare"])),
+            Figure(f"{name}: get_health p50 without", "ms", tuple(self.alone)),
+            Figure(f"{name}: get_health p50 with", "ms", tuple(self.loaded)),
+            Figure(f"{name}: get_health p50, ratio", "x", tuple(self.ratio), bar=1.2),
+            Figure(f"{name}: descriptors left after", "files", tuple(self.left), bar=0),
+            Figure(f"{name}: memory left per session", "KB", tuple(self.growth), bar=1),
+        ]
+
+
+class _Load:
+    def __init__(self, folder: Path, environment: Mapping[str, str], rounds: int) -> None:
+        self._errors = folder / "http-stderr.log"
+        self._environment = {**environment, "VOICEGW_MCP_TOKEN": TOKEN}
+        self._rounds = rounds
+
+    def _server(self, which: str) -> HttpServer:
+        if which == "ours":
+            return HttpServer(OURS, self._environment, self._errors, TOKEN)
+        return HttpServer(BARE, self._environment, self._errors)
+
+    async def figures(self) -> list[Figure]:
+        return [
+            *await self._idle(EventSession),
+            *await self._idle(StatefulSession),
+            *await self._busy(),
+        ]
+
+    async def _idle(self, kind: type[EventSession | StatefulSession]) -> list[Figure]:
+        found = _Idle()
+        for _ in range(SERVERS):
+            for which in ("bare", "ours"):
+                with self._server(which) as server:
+                    await _come_and_go(server, which, kind, found)
+        return found.figures(kind.kind)
+
+    async def _busy(self) -> list[Figure]:
+        figures: list[Figure] = []
+        with ExitStack() as stack:
+            servers = {which: stack.enter_context(self._server(which)) for which in TOOLS}
+            for kind in (StatefulSession, StatelessSession, EventSession):
+                figures += await self._rates(servers, kind)
+        return figures
+
+    async def _rates(self, servers: dict[str, HttpServer], kind: type[Session]) -> list[Figure]:
+        rates: dict[str, list[float]] = {which: [] for which in servers}
+        costs: dict[str, list[float]] = {which: [] for which in servers}
+        shares: list[float] = []
+        clients = {
+            which: await asyncio.gather(*(kind.open(server.address) for _ in range(CLIENTS)))
+            for which, server in servers.items()
+        }
+        for turn in range(-1, self._rounds):
+            for which in ("ours", "bare") if turn % 2 else ("bare", "ours"):
+                began, client, server = time.perf_counter(), time.process_time(), servers[which].cpu_s()
+                calls = await _call_at_once(clients[which], TOOLS[which])
+                took = time.perf_counter() - began
+                if turn >= 0:
+                    rates[which].append(calls / took)
+                    costs[which].append((servers[which].cpu_s() - server) * 1000 / calls)
+                    shares.append((time.process_time() - client) / took)
+        for session in (*clients["ours"], *clients["bare"]):
+            session.drop()
+        name = f"{CLIENTS} clients, {kind.kind}"
+        return [
+            Figure(f"{name}: get_health", "calls/s", tuple(rates["ours"])),
+            Figure(f"{name}: no-op, bare", "calls/s", tuple(rates["bare"])),
+            Figure(f"{name}: ratio", "x", ratios(rates), bar=0.85, at_least=True),
+            Figure(f"{name}: CPU per get_health", "ms", tuple(costs["ours"])),
+            Figure(f"{name}: CPU per no-op, bare", "ms", tuple(costs["bare"])),
+            Figure(f"{name}: CPU of the client", "CPUs", tuple(shares)),
+        ]
+
+
+async def _call_at_once(clients: Sequence[Session], tool: str) -> int:
+    """Let every client call as fast as it is answered; return how many calls were answered."""
+    until = time.perf_counter() + ROUND_S
+
+    async def call(client: Session) -> int:
+        count = 0
+        while time.perf_counter() < until:
+            await client.call(tool)
+            count += 1
+        return count
+
+    return sum(await asyncio.gather(*(call(client) for client in clients)))
+
+
+async def _come_and_go(
+    server: HttpServer, which: str, kind: type[EventSession | StatefulSession], found: _Idle
+) -> None:
+    """Let a thousand sessions come, stay idle and be dropped; on our server again and again."""
+    caller, tool = await kind.open(server.address), TOOLS[which]
+    await _p50_ms(caller, tool, WARM_UP)
+    kept: list[int] = []
+    before = await server.settled_kib()
+    for cycle in range(CYCLES if which == "ours" else 1):
+        descriptors = server.descriptors()
+        alone = await _p50_ms(caller, tool, CALLS)
+        sessions = await _open_idle(server, kind)
+        if cycle == 0:
+            found.kb[which].append((await server.settled_kib() - before) * 1.024 / SESSIONS)
+        loaded = await _p50_ms(caller, tool, CALLS)
+        for session in sessions:
+            session.drop()
+        left = await server.wait_for_descriptors(descriptors)
+        await asyncio.gather(*(session.end() for session in sessions if isinstance(session, StatefulSession)))
+        after = await _p50_ms(caller, tool, CALLS)
+        kept.append(await server.settled_kib())
+        if which == "ours":
+            found.alone += [alone, after]
+            found.loaded.append(loaded)
+            found.ratio.append(loaded / statistics.mean([alone, after]))
+            found.left.append(left)
+    if which == "ours":
+        found.growth.append((kept[-1] - kept[0]) * 1.024 / SESSIONS / (CYCLES - 1))
+    caller.drop()
+
+
+async def _open_idle(
+    server: HttpServer, kind: type[EventSession | StatefulSession]
+) -> list[EventSession | StatefulSession]:
+    """Return a thousand sessions, each with one open event stream."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def open_one() -> EventSession | StatefulSession:
+        async with gate:
+            session = await kind.open(server.address)
+            await session.idle()
+            return session
+
+    return await asyncio.gather(*(open_one() for _ in range(SESSIONS)))
+
+
+async def _p50_ms(caller: Session, tool: str, count: int) -> float:
+    took: list[float] = []
+    for _ in range(count):
+        began = time.perf_counter()
+        await caller.call(tool)
+        took.append((time.perf_counter() - began) * 1000)
+    return statistics.median(took)

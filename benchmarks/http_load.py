@@ -71,7 +71,8 @@ class _Idle:
     def figures(self, kind: str) -> list[Figure]:
         name = f"{SESSIONS:,} idle sessions, {kind}"
         return [
-            Figure(f"{name}: memory each", "KB", tuple(self.kb["ours"]), bar=80),
+            # Over /mcp it is the SDK's: the figure of the bare server tells.
+            Figure(f"{name}: memory each", "KB", tuple(self.kb["ours"]), bar=80 if kind == "/sse" else None),
             Figure(f"{name}: memory each, bare", "KB", tuple(self.kb["bare"])),
             Figure(f"{name}: get_health p50 without", "ms", tuple(self.alone)),
             Figure(f"{name}: get_health p50 with", "ms", tuple(self.loaded)),

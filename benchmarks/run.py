@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import edits
 import http_load
+import recorder
 from client import LineClient
 from figures import HEADER, Figure, ratios, table
 
@@ -40,7 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "performance.md"
 OURS = [str(Path(sys.executable).with_name("voicegw-mcp"))]
 BARE = [sys.executable, str(Path(__file__).with_name("bare_server.py"))]
-PARTS = ("size", "starts", "calls", "changes", "edits", "http")
+PARTS = ("size", "starts", "calls", "changes", "edits", "recorder", "http")
 KEY = "fake-key-0001"
 CALLS, BLOCK, WARM_UP = 500, 20, 40
 PROVIDERS = """\
@@ -151,6 +152,10 @@ class Bench:
         """One durable change in process, against its own syncs, and by the length of the file."""
         return edits.measure(self._folder, self.rounds)
 
+    def recorder(self) -> list[Figure]:
+        """What recording costs an agent, and how many rows a second get into the store."""
+        return recorder.measure(self._folder, self.rounds)
+
     def http(self) -> list[Figure]:
         """Idle sessions and 64 clients at once over HTTP."""
         return http_load.measure(self._folder, self._environment, self.rounds)
@@ -260,6 +265,7 @@ neighbours, so that a machine which gets slower or faster meanwhile changes both
 - One change: a project added or deleted in process, journal row, file and folder synced, in turns with the same syncs alone
   (a row of the same size into a store like ours, a file of the same size put in place). By length: the same on VoiceGateway's example
   file with projects added until it has that many lines; the bar is twice the short one's time plus {edits.ALLOWANCE_MS} ms.
+- Recorder: rows handed to it as fast as it takes them, against the same rows put into one bare table by executemany.
 - Idle sessions: {http_load.SESSIONS:,} clients open an event stream, shake hands and stay silent; memory is VmRSS once it stays the same, of a
   server that never had so many before ({http_load.SERVERS} servers). Then all connections are reset at once, {http_load.CYCLES} times on each server. What is
   left per session is the growth from the first of these times to the last. p50 is that of {http_load.CALLS} calls of another session over

@@ -285,8 +285,9 @@ def main() -> int:
     )
     parser.add_argument(
         "--only",
-        action="append",
+        action="extend",
         choices=PARTS,
+        nargs="+",
         help="measure only this",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")

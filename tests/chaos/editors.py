@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.chaos import cores, recovery, scene
 from tests.chaos.editor import ONCE_MORE, STYLES, WAITING_S, Editor, Plan
-from tests.chaos.section import Progress, Section, command
+from tests.chaos.section import Progress, Section, breakages, command
 from tests.chaos.tracer import JustWatch, Outcome, Trace
 
 NAME = "editors"
@@ -270,9 +270,5 @@ def _report(results: list[dict[str, Any]], seed: int) -> Section:
             f"answer {result['answer']}] {command(NAME, seed, result['number'])}"
             for kind, sentence in result["wrong"]
         ]
-    section.violations += [
-        f"the harness broke: {result['raised']} {command(NAME, seed, result['item'] or 0)}"
-        for result in results
-        if "raised" in result
-    ]
+    section.violations += breakages(NAME, seed, results)
     return section

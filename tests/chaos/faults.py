@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import cores, order, recovery, scene
-from tests.chaos.section import Progress, Section, command
+from tests.chaos.section import Progress, Section, breakages, command
 from tests.chaos.tracer import Act, Call, Fail, JustWatch, Outcome, Trace
 
 NAME = "faults"
@@ -273,9 +273,5 @@ def _report(results: list[dict[str, Any]], templates: list[scene.Template], seed
             f"{again}"
             for kind, sentence in result["wrong"]
         ]
-    section.violations += [
-        f"the harness broke: {result['raised']} {command(NAME, seed, result['item'] or 0)}"
-        for result in results
-        if "raised" in result
-    ]
+    section.violations += breakages(NAME, seed, results)
     return section

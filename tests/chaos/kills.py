@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import cores, recovery, scene
-from tests.chaos.section import Progress, Section, command
+from tests.chaos.section import Progress, Section, breakages, command
 from tests.chaos.servers import Server
 
 from voicegw_mcp.config.file import version_of
@@ -236,9 +236,5 @@ def _report(results: list[dict[str, Any]], seed: int) -> Section:
     for result in made:
         again = command(NAME, seed, result["number"])
         section.violations += [f"{kind}: {sentence} {again}" for kind, sentence in result["wrong"]]
-    section.violations += [
-        f"the harness broke: {result['raised']} {command(NAME, seed, (result['item'] or [0])[0])}"
-        for result in results
-        if "raised" in result
-    ]
+    section.violations += breakages(NAME, seed, results)
     return section

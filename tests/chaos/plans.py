@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import cores, memory, scene
-from tests.chaos.section import Progress, Section, command
+from tests.chaos.section import Progress, Section, sum_up
 
 from voicegw_mcp.config.disk import version_of
 from voicegw_mcp.core.gateway import Gateway
@@ -148,14 +148,7 @@ def _make(
         total = sum(count for _, count in batches)
         results = spread(batches, one, lambda done, _: progress(min(done * BATCH, total), total))
     section = Section(NAME)
-    counted: Counter[str] = Counter()
-    for result in results:
-        if "raised" in result:
-            number = (result["item"] or [0])[0]
-            section.violations.append(f"the harness broke: {result['raised']} {command(NAME, seed, number)}")
-            continue
-        counted.update(result["counted"])
-        section.violations += [f"{text} {command(NAME, seed, number)}" for number, text in result["wrong"]]
+    counted, section.violations = sum_up(NAME, seed, results)
     section.figures = [
         ("plans", counted["plans"]),
         *((f"of {tool}", counted[tool]) for tool in WRITING),

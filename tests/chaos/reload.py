@@ -17,7 +17,7 @@ import yaml
 from tests.chaos import cores, memory
 from tests.chaos.mutations import MUTATIONS, mutated
 from tests.chaos.plans import patched
-from tests.chaos.section import Progress, Section, command
+from tests.chaos.section import Progress, Section, sum_up
 from tests.protocol.agents import FILE, Agent, House
 
 from voicegw_mcp.config.disk import version_of
@@ -117,14 +117,7 @@ def _make(
         total = sum(map(len, batches))
         results = spread(batches, one, lambda done, _: progress(min(done * BATCH, total), total))
     section = Section(NAME)
-    counted: Counter[str] = Counter()
-    for result in results:
-        if "raised" in result:
-            number = (result["item"] or [0])[0]
-            section.violations.append(f"the harness broke: {result['raised']} {command(NAME, seed, number)}")
-            continue
-        counted.update(result["counted"])
-        section.violations += [f"{text} {command(NAME, seed, number)}" for number, text in result["wrong"]]
+    counted, section.violations = sum_up(NAME, seed, results)
     section.figures = [
         ("damaged files", counted["files"]),
         *((kind, counted[kind]) for kind in MUTATIONS),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import cores, memory
-from tests.chaos.section import Progress, Section, command
+from tests.chaos.section import Progress, Section, breakages, command
 from tests.chaos.sequences import run_sequence
 
 NAME = "undo"
@@ -69,9 +69,5 @@ def _make(
     ]
     for result in made:
         section.violations += [f"{text} {command(NAME, seed, result['number'])}" for text in result["wrong"]]
-    section.violations += [
-        f"the harness broke: {result['raised']} {command(NAME, seed, result['item'] or 0)}"
-        for result in results
-        if "raised" in result
-    ]
+    section.violations += breakages(NAME, seed, results)
     return section

@@ -4,6 +4,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.factories import VOICEGATEWAY_ROW, VOICEGATEWAY_SCHEMA
 
 from voicegw_mcp.domain import Modality, RequestRecord, Usage
 from voicegw_mcp.errors import InvalidInput, StoreUnavailable
@@ -21,38 +22,13 @@ CREATE TABLE requests (
     metadata TEXT
 )
 """
-LOOSE_SCHEMA = """
-CREATE TABLE requests (
-    id, timestamp, project, modality, model_id, provider, input_units, output_units, cached_input_units, cost_usd,
-    pricing_source, ttfb_ms, total_latency_ms, status, fallback_from, error_message, session_id
-)
-"""
-GOOD = {
-    "id": "r1",
-    "timestamp": 1792738806.5695,
-    "project": "clinic",
-    "modality": "llm",
-    "model_id": "openai/gpt-4o",
-    "provider": "openai",
-    "input_units": 120.0,
-    "output_units": 30.0,
-    "cached_input_units": 64.0,
-    "cost_usd": 0.00062,
-    "pricing_source": "voice-prices@0.6.0",
-    "ttfb_ms": 210.5,
-    "total_latency_ms": 890.25,
-    "status": "success",
-    "fallback_from": None,
-    "error_message": None,
-    "session_id": "s-1",
-}
 
 
 def is_free(_provider, model_id):
     return model_id.startswith("local/")
 
 
-def make(path, schema=LOOSE_SCHEMA, rows=(), journal_mode="delete"):
+def make(path, schema=VOICEGATEWAY_SCHEMA, rows=(), journal_mode="delete"):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA journal_mode = {journal_mode}")
         connection.executescript(schema)
@@ -80,7 +56,7 @@ def read_all(path, limit=2000):
 def test_text_that_is_no_utf8_stays_apart_and_readable(tmp_path):
     path = make(tmp_path / "v.db")
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        add(connection, [GOOD, GOOD | {"id": "r2"}])
+        add(connection, [VOICEGATEWAY_ROW, VOICEGATEWAY_ROW | {"id": "r2"}])
         connection.execute("UPDATE requests SET id = CAST(x'61ff' AS TEXT) WHERE id = 'r2'")
     (batch,) = read_all(path)
     assert [record.id for record in batch.records] == ["r1", "a\\xff"]
@@ -88,7 +64,7 @@ def test_text_that_is_no_utf8_stays_apart_and_readable(tmp_path):
 
 def test_a_store_of_the_first_releases_is_read_with_defaults_for_what_it_lacks(tmp_path):
     later = {"project", "pricing_source", "session_id", "cached_input_units"}
-    row = {name: value for name, value in GOOD.items() if name not in later}
+    row = {name: value for name, value in VOICEGATEWAY_ROW.items() if name not in later}
     path = make(tmp_path / "old.db", FIRST_SCHEMA, [row, row | {"id": "r2", "cost_usd": 0.0}])
     (batch,) = read_all(path)
     assert batch.records[0] == RequestRecord(
@@ -114,7 +90,7 @@ def test_a_store_of_the_first_releases_is_read_with_defaults_for_what_it_lacks(t
 
 def test_the_least_a_store_must_have_gets_defaults_for_the_rest(tmp_path):
     schema = "CREATE TABLE requests (id, timestamp, modality, model_id, provider)"
-    row = {name: GOOD[name] for name in ("id", "timestamp", "modality", "model_id", "provider")}
+    row = {name: VOICEGATEWAY_ROW[name] for name in ("id", "timestamp", "modality", "model_id", "provider")}
     (batch,) = read_all(make(tmp_path / "least.db", schema, [row]))
     (record,) = batch.records
     assert (record.project, record.status, record.usage, record.cost_nanousd) == (
@@ -135,11 +111,11 @@ def test_batches_of_any_size_give_all_rows_of_a_sample_once(sample):
 
 
 def test_a_row_added_behind_the_reading_is_still_read(tmp_path):
-    path = make(tmp_path / "v.db", rows=[GOOD | {"id": "a"}, GOOD | {"id": "b"}])
+    path = make(tmp_path / "v.db", rows=[VOICEGATEWAY_ROW | {"id": "a"}, VOICEGATEWAY_ROW | {"id": "b"}])
     with VoiceGatewayStore.open(path) as source:
         first = source.read_requests(None, is_free, limit=2)
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            add(connection, [GOOD | {"id": "c", "timestamp": 1.0}])
+            add(connection, [VOICEGATEWAY_ROW | {"id": "c", "timestamp": 1.0}])
         rest = source.read_requests(first.last, is_free, limit=2)
     assert [record.id for record in rest.records] == ["c"]
 
@@ -199,7 +175,7 @@ def test_of_a_stored_key_only_its_presence_is_read(tmp_path):
 
 
 def test_managed_tables_that_lack_columns_are_read_with_empty_ones(tmp_path):
-    schema = LOOSE_SCHEMA + (
+    schema = VOICEGATEWAY_SCHEMA + (
         ";CREATE TABLE managed_providers (provider_id, provider_type)"
         ";CREATE TABLE managed_models (model_id, modality)"
         ";CREATE TABLE managed_projects (name)"
@@ -214,9 +190,9 @@ def test_managed_tables_that_lack_columns_are_read_with_empty_ones(tmp_path):
 
 
 def test_rows_still_in_a_write_ahead_log_are_read_and_the_log_is_left_alone(tmp_path):
-    path = make(tmp_path / "v.db", rows=[GOOD], journal_mode="wal")
+    path = make(tmp_path / "v.db", rows=[VOICEGATEWAY_ROW], journal_mode="wal")
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
-        add(writer, [GOOD | {"id": "r2"}])
+        add(writer, [VOICEGATEWAY_ROW | {"id": "r2"}])
         wal = path.with_name("v.db-wal")
         before = (path.read_bytes(), wal.read_bytes())
         (batch,) = read_all(path)
@@ -225,9 +201,9 @@ def test_rows_still_in_a_write_ahead_log_are_read_and_the_log_is_left_alone(tmp_
 
 
 def test_a_log_that_a_crash_left_behind_is_read_too(tmp_path):
-    path = make(tmp_path / "v.db", rows=[GOOD], journal_mode="wal")
+    path = make(tmp_path / "v.db", rows=[VOICEGATEWAY_ROW], journal_mode="wal")
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
-        add(writer, [GOOD | {"id": "r2"}])
+        add(writer, [VOICEGATEWAY_ROW | {"id": "r2"}])
         crashed = tmp_path / "crashed"
         crashed.mkdir()
         for name in ("v.db", "v.db-wal"):
@@ -240,7 +216,7 @@ def test_a_log_that_a_crash_left_behind_is_read_too(tmp_path):
 
 @pytest.mark.parametrize("journal_mode", ["delete", "wal"])
 def test_nothing_appears_beside_a_store_nobody_has_open(tmp_path, journal_mode):
-    path = make(tmp_path / "v.db", rows=[GOOD], journal_mode=journal_mode)
+    path = make(tmp_path / "v.db", rows=[VOICEGATEWAY_ROW], journal_mode=journal_mode)
     before = path.read_bytes()
     with VoiceGatewayStore.open(path) as source:
         source.read_requests(None, is_free)
@@ -249,7 +225,7 @@ def test_nothing_appears_beside_a_store_nobody_has_open(tmp_path, journal_mode):
 
 
 def test_a_store_that_another_program_holds_is_unavailable(tmp_path):
-    path = make(tmp_path / "v.db", rows=[GOOD])
+    path = make(tmp_path / "v.db", rows=[VOICEGATEWAY_ROW])
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreUnavailable) as refused:
@@ -258,7 +234,7 @@ def test_a_store_that_another_program_holds_is_unavailable(tmp_path):
 
 
 def test_a_store_without_permission_is_unavailable(tmp_path, monkeypatch):
-    path = make(tmp_path / "v.db", rows=[GOOD])
+    path = make(tmp_path / "v.db", rows=[VOICEGATEWAY_ROW])
 
     def denied(*_args, **_kwargs):
         raise PermissionError(13, "Permission denied")
@@ -287,7 +263,8 @@ def test_a_file_that_is_no_voicegateway_store_is_refused_in_one_sentence(tmp_pat
         "CREATE VIEW requests AS SELECT 1 id, 2 timestamp, 'llm' modality, 'a' model_id, 'b' provider",
     )
     no_rowid = make(
-        tmp_path / "norowid.db", LOOSE_SCHEMA.rstrip().replace("id,", "id PRIMARY KEY,", 1) + " WITHOUT ROWID"
+        tmp_path / "norowid.db",
+        VOICEGATEWAY_SCHEMA.rstrip().replace("id,", "id PRIMARY KEY,", 1) + " WITHOUT ROWID",
     )
     assert refusal(tmp_path / "gone.db") == "does not exist."
     assert refusal(tmp_path) == "is not a file."
@@ -323,7 +300,7 @@ def test_a_store_overwritten_in_the_middle_is_refused_as_damaged(tmp_path):
 
 
 def test_a_closed_source_is_unavailable_and_closing_twice_is_fine(tmp_path):
-    path = make(tmp_path / "v.db", rows=[GOOD])
+    path = make(tmp_path / "v.db", rows=[VOICEGATEWAY_ROW])
     source = VoiceGatewayStore.open(path)
     source.close()
     source.close()

@@ -2,44 +2,19 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from tests.factories import VOICEGATEWAY_ROW, VOICEGATEWAY_SCHEMA
 
 from voicegw_mcp.domain import Modality, RequestRecord, RequestStatus, Usage
 from voicegw_mcp.store.requests import insert_requests
 from voicegw_mcp.store.sqlite import Store
 from voicegw_mcp.store.voicegateway import VoiceGatewayStore
 
-LOOSE_SCHEMA = """
-CREATE TABLE requests (
-    id, timestamp, project, modality, model_id, provider, input_units, output_units, cached_input_units, cost_usd,
-    pricing_source, ttfb_ms, total_latency_ms, status, fallback_from, error_message, session_id
-)
-"""
-GOOD = {
-    "id": "r1",
-    "timestamp": 1792738806.5695,
-    "project": "clinic",
-    "modality": "llm",
-    "model_id": "openai/gpt-4o",
-    "provider": "openai",
-    "input_units": 120.0,
-    "output_units": 30.0,
-    "cached_input_units": 64.0,
-    "cost_usd": 0.00062,
-    "pricing_source": "voice-prices@0.6.0",
-    "ttfb_ms": 210.5,
-    "total_latency_ms": 890.25,
-    "status": "success",
-    "fallback_from": None,
-    "error_message": None,
-    "session_id": "s-1",
-}
-
 
 def read_one(tmp_path, **changes):
     """Write one row into a store whose columns take anything; return its record, or the reason why it is none."""
-    row = GOOD | changes
+    row = VOICEGATEWAY_ROW | changes
     with closing(sqlite3.connect(tmp_path / "one.db", isolation_level=None)) as connection:
-        connection.executescript(f"DROP TABLE IF EXISTS requests; {LOOSE_SCHEMA}")
+        connection.executescript(f"DROP TABLE IF EXISTS requests; {VOICEGATEWAY_SCHEMA}")
         connection.execute(
             f"INSERT INTO requests ({', '.join(row)}) VALUES ({', '.join('?' for _ in row)})",
             tuple(row.values()),

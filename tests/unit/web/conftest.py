@@ -16,6 +16,15 @@ from voicegw_mcp.web.identities import Identities
 TOKEN = "fake-token-0001"
 
 
+class Clock:
+    """Stands in for the module ``time``: stands still until it is set."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
 @dataclass
 class Answer:
     status: int

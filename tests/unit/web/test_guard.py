@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from tests.unit.web.conftest import TOKEN, ask, bearer, never
+from tests.unit.web.conftest import TOKEN, Clock, ask, bearer, never
 
 from voicegw_mcp.config.schema import ApiKey
 from voicegw_mcp.core.access import Access
@@ -25,15 +25,6 @@ NO_TOKEN = [
     (b"Bearer fake-token-0001", b"Bearer fake-token-0001"), (b"Bearer fake-token-0001", b"Bearer wrong-token"),
     (b"Basic eDp5", b"Bearer fake-token-0001"),
 ]  # fmt: skip
-
-
-class Clock:
-    """Stands in for the module ``time``."""
-
-    now = 1000.0
-
-    def monotonic(self):
-        return self.now
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.unit.web.authorization import (
     rsa_key,
     shared_secret_token,
 )
-from tests.unit.web.conftest import TOKEN, ask, bearer
+from tests.unit.web.conftest import TOKEN, Clock, ask, bearer
 
 from voicegw_mcp.core.access import Access
 from voicegw_mcp.domain import Role
@@ -31,15 +31,6 @@ from voicegw_mcp.web.identities import Identities
 from voicegw_mcp.web.oauth import JwtVerifier, describe_resource, metadata_url
 
 PROTECTED = "/.well-known/oauth-protected-resource"
-
-
-class Clock:
-    """Stands in for the module ``time`` where keys are kept."""
-
-    now = 1000.0
-
-    def monotonic(self):
-        return self.now
 
 
 @pytest.fixture

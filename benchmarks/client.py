@@ -46,6 +46,8 @@ class LineClient:
             self.process.kill()
             self.process.wait(ENDING_S)
         self._output.close()
+        assert self.process.stdout
+        self.process.stdout.close()
         self._errors.close()
 
     def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,15 +56,21 @@ class LineClient:
         Raises:
             RuntimeError: the server went away, or answered a protocol error.
         """
-        self._last_id += 1
-        self._send({"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": params})
-        line = self._output.readline()
-        if not line:
-            raise RuntimeError(f"{method}: the server ended; its standard error: {self._errors.name}")
-        answer: dict[str, Any] = json.loads(line)
-        if answer.get("id") != self._last_id or "result" not in answer:
-            raise RuntimeError(f"{method}: {line[:500]!r}")
-        return answer["result"]
+        return self._exchange(method, params)[0]
+
+    def timed(self, tool: str, arguments: Mapping[str, Any], count: int) -> list[float]:
+        """Call a tool ``count`` times; return how long each took in ms, until its answer's line was read.
+
+        Raises:
+            RuntimeError: the tool answered an error.
+        """
+        params = {"name": tool, "arguments": arguments}
+        took: list[float] = []
+        for _ in range(count):
+            result, elapsed_s = self._exchange("tools/call", params)
+            _refuse_error(tool, result)
+            took.append(elapsed_s * 1000)
+        return took
 
     def initialize(self) -> None:
         """Shake hands, the way protocols up to 2025-11-25 do."""
@@ -81,9 +89,40 @@ class LineClient:
             RuntimeError: the tool answered an error.
         """
         result = self.request("tools/call", {"name": name, "arguments": arguments})
-        if result.get("isError"):
-            raise RuntimeError(f"{name}: {result['content'][0]['text']}")
+        _refuse_error(name, result)
         return result["structuredContent"]
+
+    def pings_during(self, name: str, arguments: Mapping[str, Any]) -> list[float]:
+        """Call a tool, and ping as fast as it is answered until the tool is; return what each ping took, in ms.
+
+        Raises:
+            RuntimeError: the server went away, or answered a protocol error.
+        """
+        return self.timed_during(name, arguments, "ping", {})
+
+    def timed_during(
+        self, name: str, arguments: Mapping[str, Any], method: str, params: Mapping[str, Any]
+    ) -> list[float]:
+        """Do the same with any other request instead of a ping.
+
+        Raises:
+            RuntimeError: the server went away, or answered a protocol error.
+        """
+        self._last_id += 1
+        tool, took = self._last_id, list[float]()
+        self._send(_request(tool, "tools/call", {"name": name, "arguments": arguments}))
+        answered = False
+        while not answered:
+            self._last_id += 1
+            began = time.perf_counter()
+            self._send(_request(self._last_id, method, params))
+            waiting = {self._last_id}
+            while waiting:
+                answer = self._answer()
+                answered = answered or answer["id"] == tool
+                waiting.discard(answer["id"])
+            took.append((time.perf_counter() - began) * 1000)
+        return took
 
     def elapsed_s(self) -> float:
         """Return the wall time since the process was spawned."""
@@ -100,5 +139,43 @@ class LineClient:
         (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
 
+    def _exchange(self, method: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        """Return the result of a request, and the seconds from sending it until the line of its answer was read."""
+        self._last_id += 1
+        message = _line(_request(self._last_id, method, params))
+        began = time.perf_counter()
+        self._input.write(message)
+        line = self._output.readline()
+        elapsed_s = time.perf_counter() - began
+        answer = self._parsed(line)
+        if answer["id"] != self._last_id:
+            raise RuntimeError(f"{method}: {line[:500]!r}")
+        return answer["result"], elapsed_s
+
     def _send(self, message: Mapping[str, Any]) -> None:
-        self._input.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        self._input.write(_line(message))
+
+    def _answer(self) -> dict[str, Any]:
+        """Return the next answer, whatever it answers."""
+        return self._parsed(self._output.readline())
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        if not line:
+            raise RuntimeError(f"the server ended; its standard error: {self._errors.name}")
+        answer: dict[str, Any] = json.loads(line)
+        if "id" not in answer or "result" not in answer:
+            raise RuntimeError(f"no result: {line[:500]!r}")
+        return answer
+
+
+def _request(number: int, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def _refuse_error(tool: str, result: Mapping[str, Any]) -> None:
+    if result.get("isError"):
+        raise RuntimeError(f"{tool}: {result['content'][0]['text']}")

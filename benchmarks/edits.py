@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from figures import Figure
+from progress import Progress
 
 from voicegw_mcp.cli.stdio import collect_seldom
 from voicegw_mcp.config.document import DELETE, Edit
@@ -104,13 +105,14 @@ async def _measure(folder: Path, rounds: int) -> list[Figure]:
     gateways = {name: _gateway(folder / name, text) for name, text in texts.items()}
     took: dict[str, list[float]] = {name: [] for name in (*texts, "floor")}
     collect_seldom()  # as the server does when it is ready
-    with closing(Floor(folder, starter)) as floor:
+    with closing(Floor(folder, starter)) as floor, Progress("single changes", rounds + 1) as progress:
         for turn in range(-1, rounds):
             measured = {name: await _change_ms(gateway, floor) for name, gateway in gateways.items()}
             if turn >= 0:
                 for name, (change, _) in measured.items():
                     took[name].append(change)
                 took["floor"].append(measured["starter"][1])
+            progress.step()
     for gateway in gateways.values():
         await gateway.close()
     ratio = tuple(change / alone for change, alone in zip(took["starter"], took["floor"], strict=True))

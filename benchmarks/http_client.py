@@ -8,7 +8,10 @@ import socket
 import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LEGACY, MODERN = "2025-06-18", "2026-07-28"
 CLIENT = {"name": "bench", "version": "1"}
@@ -133,13 +136,13 @@ class Session(ABC):
         await session._begin()
         return session
 
-    async def call(self, tool: str) -> dict[str, Any]:
-        """Call a tool that takes no arguments; return its structured content.
+    async def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Call a tool, without arguments unless they are given; return its structured content.
 
         Raises:
             RuntimeError: the server answered anything else.
         """
-        answer = await self._request("tools/call", {"name": tool, "arguments": {}})
+        answer = await self._request("tools/call", {"name": tool, "arguments": arguments or {}})
         if "result" not in answer or answer["result"].get("isError"):
             raise RuntimeError(f"{tool}: {answer}")
         return answer["result"]["structuredContent"]

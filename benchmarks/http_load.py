@@ -1,4 +1,4 @@
-"""The HTTP door under load: a thousand idle sessions, and 64 clients at once, against ``bare_http_server.py``.
+"""The HTTP door under load: a thousand idle sessions, and many clients at once, against ``bare_http_server.py``.
 
 The client runs in this process; its share of a CPU is told with the rates: where that comes near 1, the client is what
 was measured. So is the CPU time of a call, which tells most of the same on a machine that others use as well.
@@ -17,17 +17,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from figures import Figure, ratios
+from at_once import HEALTH, NOOP, Rounds, crowd_name
+from figures import Figure
 from http_client import EventSession, Session, StatefulSession, StatelessSession
 from http_server import HttpServer
+from progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from at_once import Load
+    from part import Run
+    from reading_calls import Call
+
 OURS = [str(Path(sys.executable).with_name("voicegw")), "serve", "--port", "0"]
 BARE = [sys.executable, str(Path(__file__).with_name("bare_http_server.py"))]
 TOKEN = "fake-token-0001"  # noqa: S105 - of a server that ends with this run
-TOOLS = {"ours": "get_health", "bare": "noop"}
+TOOLS = {"ours": HEALTH.tool, "bare": NOOP.tool}
 
 SESSIONS = 1000
 SERVERS = 3
@@ -38,23 +44,42 @@ AT_ONCE = 50
 """Sessions opened at the same time."""
 CALLS, WARM_UP = 200, 100
 
-CLIENTS = 64
-ROUND_S = 2.0
+CLIENTS, RATE_BAR = 64, 0.85
+"""With how many clients the rate of get_health is judged, and the least it may be of the no-op's."""
 DESCRIPTORS = 8192
 """Files and sockets that this process and the servers may have open."""
 
 
-def measure(folder: Path, environment: Mapping[str, str], rounds: int) -> list[Figure]:
-    """Return the figures of the HTTP door.
+TITLE = "Idle sessions over HTTP"
+METHOD = f"""\
+{SESSIONS:,} clients open an event stream, shake hands and stay silent; memory is VmRSS once it stays the same, of a server that
+never had so many before ({SERVERS} servers). Then all connections are reset at once, {CYCLES} times on each server. What is left per
+session is the growth from the first of these times to the last. p50 is that of {CALLS} calls of another session over the same transport,
+before, with and after them. Over /mcp the clients then also send DELETE: a session waits for its client half an hour otherwise.
+"""
+
+
+def measure(run: Run) -> list[Figure]:
+    """Return the figures of idle sessions."""
+    _allow_descriptors()
+    return asyncio.run(_Load(run.folder, run.environment, run.rounds).figures())
+
+
+def measure_busy(run: Run, environment: Mapping[str, str], load: Load) -> list[Figure]:
+    """Return the figures of many clients at once, over each transport.
 
     Args:
-        folder: for the standard error of the servers.
-        environment: of the servers; names the gateway's file and store.
-        rounds: how often the 64 clients call each server.
+        run: gives the folder for the standard error of the servers.
+        environment: of ours; names file and store.
+        load: who calls what.
     """
+    _allow_descriptors()
+    return asyncio.run(_Load(run.folder, environment, load.rounds).busy(load))
+
+
+def _allow_descriptors() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, hard), hard))
-    return asyncio.run(_Load(folder, environment, rounds).figures())
 
 
 @dataclass
@@ -97,7 +122,6 @@ class _Load:
         return [
             *await self._idle(EventSession),
             *await self._idle(StatefulSession),
-            *await self._busy(),
         ]
 
     async def _idle(self, kind: type[EventSession | StatefulSession]) -> list[Figure]:
@@ -108,56 +132,49 @@ class _Load:
                     await _come_and_go(server, which, kind, found)
         return found.figures(kind.kind)
 
-    async def _busy(self) -> list[Figure]:
+    async def busy(self, load: Load) -> list[Figure]:
         figures: list[Figure] = []
+        kinds = (StatefulSession, StatelessSession, EventSession)
         with ExitStack() as stack:
             servers = {which: stack.enter_context(self._server(which)) for which in TOOLS}
-            for kind in (StatefulSession, StatelessSession, EventSession):
-                figures += await self._rates(servers, kind)
+            progress = stack.enter_context(Progress("clients over HTTP", len(kinds) * load.turns))
+            for kind in kinds:
+                for count in load.counts:
+                    figures += await self._rates(servers, kind, count, load, progress)
         return figures
 
-    async def _rates(self, servers: dict[str, HttpServer], kind: type[Session]) -> list[Figure]:
-        rates: dict[str, list[float]] = {which: [] for which in servers}
-        costs: dict[str, list[float]] = {which: [] for which in servers}
-        shares: list[float] = []
+    async def _rates(
+        self, servers: dict[str, HttpServer], kind: type[Session], count: int, load: Load, progress: Progress
+    ) -> list[Figure]:
         clients = {
-            which: await asyncio.gather(*(kind.open(server.address) for _ in range(CLIENTS)))
+            which: await asyncio.gather(*(kind.open(server.address) for _ in range(count)))
             for which, server in servers.items()
         }
-        for turn in range(-1, self._rounds):
-            for which in ("ours", "bare") if turn % 2 else ("bare", "ours"):
-                began, client, server = time.perf_counter(), time.process_time(), servers[which].cpu_s()
-                calls = await _call_at_once(clients[which], TOOLS[which])
-                took = time.perf_counter() - began
-                if turn >= 0:
-                    rates[which].append(calls / took)
-                    costs[which].append((servers[which].cpu_s() - server) * 1000 / calls)
-                    shares.append((time.process_time() - client) / took)
+        measured = Rounds(crowd_name(count, kind.kind), load)
+        for turn in measured.turns():
+            which = "bare" if turn.call is NOOP else "ours"
+            with turn.measured(servers[which].cpu_s):
+                turn.took_ms += await _call_at_once(clients[which], turn.call, load.round_s)
+            progress.step()
         for session in (*clients["ours"], *clients["bare"]):
             session.drop()
-        name = f"{CLIENTS} clients, {kind.kind}"
-        return [
-            Figure(f"{name}: get_health", "calls/s", tuple(rates["ours"])),
-            Figure(f"{name}: no-op, bare", "calls/s", tuple(rates["bare"])),
-            Figure(f"{name}: ratio", "x", ratios(rates), bar=0.85, at_least=True),
-            Figure(f"{name}: CPU per get_health", "ms", tuple(costs["ours"])),
-            Figure(f"{name}: CPU per no-op, bare", "ms", tuple(costs["bare"])),
-            Figure(f"{name}: CPU of the client", "CPUs", tuple(shares)),
-        ]
+        return measured.figures(bar=RATE_BAR if count == CLIENTS else None)
 
 
-async def _call_at_once(clients: Sequence[Session], tool: str) -> int:
-    """Let every client call as fast as it is answered; return how many calls were answered."""
-    until = time.perf_counter() + ROUND_S
+async def _call_at_once(clients: Sequence[Session], call: Call, round_s: float) -> list[float]:
+    """Let every client call as fast as it is answered for so many seconds; return how long each call took, in ms."""
+    until = time.perf_counter() + round_s
+    took: list[float] = []
 
-    async def call(client: Session) -> int:
-        count = 0
-        while time.perf_counter() < until:
-            await client.call(tool)
-            count += 1
-        return count
+    async def repeat(client: Session) -> None:
+        now = time.perf_counter()
+        while now < until:
+            await client.call(call.tool, call.arguments)
+            began, now = now, time.perf_counter()
+            took.append((now - began) * 1000)
 
-    return sum(await asyncio.gather(*(call(client) for client in clients)))
+    await asyncio.gather(*(repeat(client) for client in clients))
+    return took
 
 
 async def _come_and_go(

@@ -14,12 +14,15 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from figures import Figure
+from progress import Progress
 
 from voicegw_mcp.domain import Modality, RequestRecord, Usage
 from voicegw_mcp.store.recorder import Recorder
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from part import Run
 
 ROWS = 40_000
 BATCH = 2_000
@@ -52,18 +55,28 @@ def rows(turn: int, count: int = ROWS) -> list[RequestRecord]:
     ]
 
 
-def measure(folder: Path, rounds: int) -> list[Figure]:
+TITLE = "Recording"
+METHOD = """\
+Rows handed to the recorder as fast as it takes them, against the same rows put into one bare table by executemany.
+"""
+
+
+def measure(run: Run) -> list[Figure]:
     """Return the figures of the recorder."""
     took: dict[str, list[float]] = {name: [] for name in ("p50", "p99", "ours", "floor", "ratio")}
-    with closing(_bare(folder / "floor.db")) as floor:
-        for turn in range(-1, rounds):
+    with (
+        closing(_bare(run.folder / "floor.db")) as floor,
+        Progress("recorder", run.rounds + 1) as progress,
+    ):
+        for turn in range(-1, run.rounds):
             sent = rows(turn + 1)
-            measured = _record(folder / "voicegw.db", sent)
+            measured = _record(run.folder / "voicegw.db", sent)
             measured["floor"] = len(sent) / _insert(floor, sent)
             measured["ratio"] = measured["ours"] / measured["floor"]
             if turn >= 0:  # the first one fills the caches
                 for name, value in measured.items():
                     took[name].append(value)
+            progress.step()
     return [
         Figure("enqueue a row, p50", "us", tuple(took["p50"]), bar=10),
         Figure("enqueue a row, p99", "us", tuple(took["p99"]), bar=100),

@@ -20,6 +20,8 @@ from pydantic import ValidationError
 from voicegw_mcp.errors import Conflict
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from mcp.server.context import ServerRequestContext
 
     from voicegw_mcp.core.conversation import Ask, Question, Reply
@@ -43,13 +45,19 @@ class Unanswered(Exception):
         self.result = result
 
 
-def asking(context: Context, params: types.CallToolRequestParams, deadline: anyio.CancelScope) -> Ask | None:
+def asking(
+    context: Context,
+    params: types.CallToolRequestParams,
+    deadline: anyio.CancelScope,
+    require_standing: Callable[[], Awaitable[None]] | None = None,
+) -> Ask | None:
     """Return what asks the person at the other end of a call, None when the client does not offer that.
 
     Args:
         context: of the call.
         params: of the call; a repeated one holds the reply.
         deadline: of the tool; it stands still while a person thinks.
+        require_standing: refuses a caller who may no longer do what he might when the call began.
     """
     offered = context.session.client_capabilities
     forms = offered.elicitation if offered is not None else None
@@ -57,15 +65,27 @@ def asking(context: Context, params: types.CallToolRequestParams, deadline: anyi
         return None
     if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
         return partial(_ask_by_answer, params)
-    return partial(_ask_by_request, context, deadline) if context.session.can_send_request else None
+    if not context.session.can_send_request:
+        return None
+    return partial(_ask_by_request, context, deadline, require_standing)
 
 
-async def _ask_by_request(context: Context, deadline: anyio.CancelScope, question: Question) -> Reply:
+async def _ask_by_request(
+    context: Context,
+    deadline: anyio.CancelScope,
+    require_standing: Callable[[], Awaitable[None]] | None,
+    question: Question,
+) -> Reply:
     left = deadline.deadline - anyio.current_time()
     deadline.deadline = math.inf
     try:
         with anyio.move_on_after(PATIENCE_S):
-            return (await context.session.elicit_form(question.text, NO_FIELDS, context.request_id)).action
+            reply = await context.session.elicit_form(question.text, NO_FIELDS, context.request_id)
+            if require_standing is not None:
+                await (
+                    require_standing()
+                )  # minutes may have passed; a repeated call is asked for its token anyway
+            return reply.action
     except (MCPError, ValidationError):
         pass  # the client cannot ask after all, or says something else
     finally:

@@ -1,4 +1,7 @@
-"""The HTTP server with a low limit on sessions; tells on SIGUSR1 how many tasks and sessions it has. An argument: the limit."""
+"""The HTTP server with a low limit on sessions; tells on SIGUSR1 how many tasks and sessions it has.
+
+Arguments: the limit, and for how many seconds an idle session is kept when there are too many.
+"""
 
 import asyncio
 import gc
@@ -11,6 +14,7 @@ from mcp.server.connection import Connection
 
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.server import build_server
+from voicegw_mcp.transports import sessions as limits
 from voicegw_mcp.transports.http import listen, serve_http
 from voicegw_mcp.web.app import build_app
 from voicegw_mcp.web.hosts import Hosts
@@ -40,6 +44,7 @@ async def main():
         open_without_token=True,
         max_sessions=int(sys.argv[1]),
     )
+    limits.KEPT_S = float(sys.argv[2])
     try:
         await serve_http(app, bound, lambda: write_line(bound.getsockname()[1]))
     finally:

@@ -34,7 +34,11 @@ INITIALIZE = {
 
 @pytest.fixture
 def server(spawn):
-    process = spawn(LIMIT, command=(sys.executable, SERVER))
+    return start(spawn, kept_s=WAIT_S * 100)
+
+
+def start(spawn, *, kept_s):
+    process = spawn(LIMIT, kept_s, command=(sys.executable, SERVER))
     process.port = int(process.line())
     return process
 
@@ -180,3 +184,24 @@ def test_the_other_kind_of_session_has_a_limit_of_its_own(server, streams):
         assert post(server, "/mcp", INITIALIZE)[0] == 200
     status, headers = post(server, "/mcp", INITIALIZE)
     assert (status, int(headers[b"retry-after"]) > 0) == (503, True)
+
+
+def test_one_session_too_many_takes_the_place_of_the_one_that_was_idle_longest(spawn, streams):
+    server = start(spawn, kept_s=0)
+    following, kept = open_session(server, streams)  # the oldest, and it has a stream
+    idle = [post(server, "/mcp", INITIALIZE)[1][b"mcp-session-id"].decode() for _ in range(LIMIT - 1)]
+    assert post(server, "/mcp", INITIALIZED, mcp_session_id=idle[0])[0] == 202  # is the youngest from now on
+    full = observe_until(server, {"sessions": LIMIT})
+    assert post(server, "/mcp", INITIALIZE)[0] == 200
+    assert post(server, "/mcp", INITIALIZED, mcp_session_id=idle[1])[0] == 404
+    for named in (kept, {"mcp_session_id": idle[0]}, {"mcp_session_id": idle[2]}):
+        assert post(server, "/mcp", INITIALIZED, **named)[0] == 202
+    assert observe_until(server, {"sessions": LIMIT})["sessions"] == full["sessions"] == LIMIT
+    end_session(server, streams, following, kept)
+
+
+def test_sessions_that_all_have_a_stream_are_given_up_for_nobody(spawn, streams):
+    server = start(spawn, kept_s=0)
+    for _ in range(LIMIT):
+        open_session(server, streams)
+    assert post(server, "/mcp", INITIALIZE)[0] == 503

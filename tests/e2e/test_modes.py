@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import COMMAND, WAIT_S
-from tests.e2e.test_http import VOICEGW, call, connected, serve as serve, stop as stop  # noqa: PLC0414 - fixtures
+from tests.e2e.test_http import VOICEGW, call, connected, run, serve as serve, stop as stop  # noqa: PLC0414 - fixtures
 
 from voicegw_mcp.tools import TOOLSETS, choose_tools
 
@@ -69,7 +69,11 @@ async def test_over_http_options_choose_the_tools(serve, stop, start):
     ("options", "told"),
     [
         (("--tools", "get_cost"), "Did you mean get_costs?"),
-        (("--tools", ""), "names no tool"),
+        (("--tools", ""), "--tools '' holds an empty name"),
+        (("--exclude-tools", "get_health,,"), "--exclude-tools 'get_health,,' holds an empty name"),
+        (("--toolsets", ""), "--toolsets '' holds an empty name"),
+        (("--project", ""), "--project names no project"),
+        (("-c", ""), "--config names no file"),
         (("--exclude-tools", "get_helth"), "Did you mean get_health?"),
         (("--project", "kep"), "Did you mean kept?"),
         (("--read-only", "--tools", "add_provider"), "No tool is left"),
@@ -95,6 +99,30 @@ def test_a_typo_stops_the_start_with_2_and_nothing_is_made(
     assert told in found.stderr
     assert "Traceback" not in found.stderr
     assert sorted(tmp_path.iterdir()) == before
+    assert config.exists()
+
+
+@pytest.mark.parametrize("start", [(VOICEGW, "mcp"), STARTS["serve"]], ids=["mcp", "serve"])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--allowed-host", ""), "'' is no name for --allowed-host"),
+        (("--allowed-host", "a.example.com,,"), "'a.example.com,,' is no name for --allowed-host"),
+        (("--allowed-origin", ""), "'' is no name for --allowed-origin"),
+        (("--host", ""), "--host names no address"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_an_empty_host_or_origin_stops_the_start(environment, tmp_path, start, options, told):
+    found = run(environment, tmp_path, *start[1:], *options, VOICEGW_MCP_TOKEN="fake-token-0001")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert told in found.stderr
+
+
+def test_a_token_that_is_set_to_nothing_does_not_open_the_door(environment, tmp_path, config):
+    found = run(environment, tmp_path, "serve", "-p", "0", VOICEGW_MCP_TOKEN="")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "VOICEGW_MCP_TOKEN is set, to nothing" in found.stderr
     assert config.exists()
 
 

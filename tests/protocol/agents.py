@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from mcp import Client
+from pydantic_core import to_json
 from tests.factories import NOW
 
 from voicegw_mcp.core.gateway import Gateway
@@ -101,8 +102,7 @@ class Agent:
         result = await self.client.call_tool(tool, arguments)
         (block,) = result.content
         assert json.loads(block.text) == result.structured_content
-        compact = json.dumps(result.structured_content, ensure_ascii=False, separators=(",", ":"))
-        assert block.text == compact
+        assert block.text == to_json(result.structured_content).decode()  # compact
         return result.is_error, result.structured_content
 
     async def ok(self, tool, **arguments):

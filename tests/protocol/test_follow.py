@@ -5,14 +5,16 @@ import random
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
 import anyio
 import pytest
+from mcp.shared.exceptions import MCPError
 from tests.factories import NOW, request_record
 from tests.protocol.agents import ERAS
 
+from voicegw_mcp.core import followers
 from voicegw_mcp.core.access import Access
 from voicegw_mcp.core.log_following import follow_log
 from voicegw_mcp.domain import RequestStatus
@@ -205,7 +207,8 @@ async def test_a_cancelled_follow_ends_at_once_and_loses_nothing(house, era):
         assert ids(await follow(agent, cursor=answer["next_cursor"], follow_seconds=LONG, limit=1)) == ["a"]
 
 
-async def test_many_followers_share_one_look_and_all_hear_of_a_row(house):
+async def test_many_followers_share_one_look_and_all_hear_of_a_row(house, monkeypatch):
+    monkeypatch.setattr(followers, "MOST_OF_A_SESSION", 200)
     async with house.agent() as agent:
         looks, answers = [], []
         store = await agent.gateway.store()
@@ -339,3 +342,44 @@ async def test_a_store_that_cannot_be_read_ends_the_wait(tmp_path):
         await store.close()
         store.stamp = object
     assert failed == ["closed", "closed"]
+
+
+async def follow_many(agent, number, tasks):
+    """Follow with so many calls; return when all of them wait."""
+
+    async def one():
+        with suppress(MCPError):  # the client goes before the answer comes
+            await follow(agent, follow_seconds=LONG)
+
+    for _ in range(number):
+        tasks.start_soon(one)
+    with anyio.fail_after(BOUND_S):
+        while agent.gateway.followers._count.total() < number:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_one_client_follows_with_so_many_calls_and_is_told_what_to_do_instead(house, era):
+    async with house.agent(mode=era) as agent, anyio.create_task_group() as tasks:
+        answer = await follow(agent, follow_seconds=0)
+        await follow_many(agent, followers.MOST_OF_A_SESSION, tasks)
+        error = await agent.refused("get_logs", follow_seconds=1, cursor=answer["next_cursor"])
+        assert (error["code"], error["details"]) == ("VALIDATION_ERROR", {"field": "follow_seconds"})
+        assert "follow_seconds=0" in error["hint"]
+        await house.log(request_record(id="a"))
+        looked = await follow(agent, follow_seconds=0, cursor=answer["next_cursor"])
+        assert ids(looked) == ["a"]
+        tasks.cancel_scope.cancel()
+
+
+async def test_all_clients_together_follow_with_so_many_calls(house, monkeypatch):
+    monkeypatch.setattr(followers, "MOST", 3)
+    async with house.agent() as agent, anyio.create_task_group() as tasks:
+        await follow_many(agent, 3, tasks)
+        error = await agent.refused("get_logs", follow_seconds=1)
+        assert (error["code"], error["details"]) == ("STORE_UNAVAILABLE", {"reason": "followers"})
+        await house.log(*(request_record(id=str(number)) for number in range(50)))
+        with anyio.fail_after(BOUND_S):
+            while agent.gateway.followers._count:  # noqa: ASYNC110 - they end with their 50 rows
+                await anyio.sleep(0.01)
+        assert (await follow(agent, follow_seconds=0.1))["new_count"] == 0

@@ -33,7 +33,7 @@ async def make(agent, *names):
 
 def test_toolsets_are_chosen_by_name_and_the_core_is_always_there():
     history = ("list_changes", "undo_change")
-    assert choose_tools([]) == choose_tools(["core", "core,"]) == TOOLS
+    assert choose_tools([]) == choose_tools(["core", "core"]) == TOOLS
     for names in (["history"], ["core,history"], ["history", "core"], [" history , history"], ["all"]):
         assert choose_tools(names)[:17] == TOOLS
         assert tuple(tool.name for tool in choose_tools(names)[17:]) == history

@@ -63,7 +63,7 @@ def test_without_options_the_seventeen_tools_are_offered():
 
 def test_named_tools_are_the_only_ones_whatever_toolset_they_are_of():
     assert chosen(only=["undo_change,get_health"]) == ["get_health", "undo_change"]
-    assert chosen(only=["undo_change", " get_health , get_health,"]) == ["get_health", "undo_change"]
+    assert chosen(only=["undo_change", " get_health , get_health"]) == ["get_health", "undo_change"]
     assert chosen("core", "history", only=["get_costs"]) == ["get_costs"]
 
 
@@ -101,11 +101,15 @@ def test_an_unknown_tool_is_refused_with_the_nearest_name(terms, field, near):
     assert error.exit_code == 2
 
 
-@pytest.mark.parametrize("text", ["", " ", ",", " , "])
-@pytest.mark.parametrize("option", ["only", "without", "toolsets"])
-def test_an_empty_list_is_refused_and_does_not_mean_all(option, text):
+@pytest.mark.parametrize("text", ["", " ", ",", " , ", "{},", ",{}", "{},,{}", "{}, ,"])
+@pytest.mark.parametrize(
+    ("option", "flag"), [("only", "--tools"), ("without", "--exclude-tools"), ("toolsets", "--toolsets")]
+)
+def test_an_empty_name_is_refused_and_does_not_mean_all(option, flag, text):
+    text = text.replace("{}", "history" if option == "toolsets" else "get_health")
     error = refused(text) if option == "toolsets" else refused(**{option: ["get_health", text]})
-    assert "names no tool" in error.message
+    assert error.message == f"{flag} {text!r} holds an empty name."
+    assert "leave the option out" in error.hint
 
 
 @pytest.mark.parametrize(
@@ -273,4 +277,17 @@ async def test_a_request_to_a_provider_needs_an_operator(start, role):
     if role is not Role.VIEWER:  # without a key nothing is sent
         answer = (await probe.run(caller, probe.parse({"provider_id": "deepgram"}))).as_json()
         assert answer["status"] == "failed"
+    await gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("read_only", "told"),
+    [(True, "`voicegw init` makes it."), (False, "`voicegw init` or the first change makes it.")],
+)
+async def test_a_file_that_is_not_there_is_made_by_who_may_make_it(start, house, read_only, told):
+    house.file.unlink()
+    gateway, server = start(read_only=read_only)
+    async with Client(server) as client:
+        (warning,) = (await Agent(client, gateway).ok("get_health"))["warnings"]
+    assert warning == f"There is no {house.file} yet: {told}"
     await gateway.close()

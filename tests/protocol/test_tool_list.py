@@ -124,7 +124,7 @@ ENUMS = {
     ("get_latency_stats", "modality"): "stt llm tts",
     ("get_latency_stats", "group_by"): "model provider project modality hour day",
     ("get_logs", "modality"): "stt llm tts",
-    ("get_logs", "status"): "success error fallback cancelled",
+    ("get_logs", "status"): "success error fallback cancelled blocked probe idle",
     ("get_logs", "order"): "newest oldest",
     ("get_logs", "detail"): "concise full",
     ("add_provider", "on_conflict"): "error update",

@@ -106,6 +106,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _require_project(gateway: Gateway, project: str) -> None:
     from voicegw_mcp.errors import InvalidInput, nearest, quote  # noqa: PLC0415 - see the module docstring
 
+    if not project.strip():
+        raise InvalidInput("--project names no project.", field="project", hint="Name one, or leave it out.")
     # Not the caller's own view of it: that holds no other names to offer.
     known = gateway.catalogs.get().projects
     if project not in known:

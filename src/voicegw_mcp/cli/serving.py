@@ -1,8 +1,9 @@
 """``voicegw mcp`` and ``voicegw serve``: the same server, over standard input and output or over HTTP."""
 
+import os
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +12,12 @@ from voicegw_mcp.cli.modes import Mode
 from voicegw_mcp.cli.opening import require_named
 from voicegw_mcp.cli.options import Config, Listen, with_serving_options
 from voicegw_mcp.cli.stdio import collect_seldom, serve as serve_stdio
+from voicegw_mcp.config.secrets import REFERENCE
 from voicegw_mcp.errors import InvalidInput, StoreUnavailable
+
+if TYPE_CHECKING:
+    from voicegw_mcp.web.hosts import Hosts
+    from voicegw_mcp.web.identities import Identities
 
 
 class Transport(StrEnum):
@@ -34,6 +40,7 @@ def mcp(
     """Serve MCP: on standard input and output, as voicegw-mcp does, or over HTTP with -t http."""
     require_named(config)
     if transport is Transport.STDIO:
+        _hosts(listen)
         serve_stdio(config, mode)
     else:
         _serve_http(config, listen, mode)
@@ -49,14 +56,15 @@ def serve(*, listen: Listen, mode: Mode, config: Config = None) -> None:
 def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
     import anyio  # noqa: PLC0415 - none of this is needed for --help
 
+    from voicegw_mcp.core.access import ACCESS_TOKEN  # noqa: PLC0415
     from voicegw_mcp.server import build_server  # noqa: PLC0415
     from voicegw_mcp.transports.http import listen, serve_http  # noqa: PLC0415
     from voicegw_mcp.web.app import build_app  # noqa: PLC0415
-    from voicegw_mcp.web.hosts import Hosts, bind_name, is_loopback  # noqa: PLC0415
+    from voicegw_mcp.web.hosts import bind_name, is_loopback  # noqa: PLC0415
     from voicegw_mcp.web.identities import Identities  # noqa: PLC0415
 
     tools = mode.choose_tools()
-    hosts = Hosts.of(place.host, place.allowed_hosts, place.allowed_origins)
+    hosts = _hosts(place)
     gateway = mode.open_gateway(config, "http")
     identities = Identities(gateway)
     asks = identities.any_configured()
@@ -65,6 +73,11 @@ def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
             f"Without a token only this machine may call; {place.host} is not a loopback address.",
             field="host",
             hint="Set VOICEGW_MCP_TOKEN, or add a token to auth.api_keys, or leave --host out.",
+        )
+    if not asks and ACCESS_TOKEN in os.environ:
+        raise InvalidInput(
+            f"{ACCESS_TOKEN} is set, to nothing: somebody meant a token to be asked for.",
+            hint="Give it a value, or unset it to let every program on this machine call.",
         )
     try:
         bound = listen(place.host, place.port)
@@ -79,8 +92,10 @@ def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
         terminal.print_line(f"voicegw serves {gateway.config_file.path}")
         terminal.print_line(f"  {address}/mcp   Streamable HTTP")
         terminal.print_line(f"  {address}/sse   HTTP+SSE")
-        token = " --header 'Authorization: Bearer ${VOICEGW_MCP_TOKEN}'" if asks else ""
-        terminal.print_line(f"  claude mcp add --transport http voicegateway {address}/mcp{token}")
+        sentence, token = _who_may_call(identities)
+        terminal.print_line(f"  {sentence}")
+        header = f" --header 'Authorization: Bearer {token}'" if token else ""
+        terminal.print_line(f"  claude mcp add --transport http voicegateway {address}/mcp{header}")
         sys.stdout.flush()
 
     app = build_app(build_server(gateway, tools), hosts, identities, open_without_token=not asks)
@@ -94,3 +109,39 @@ def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
                 await gateway.close()
 
     anyio.run(run)
+
+
+def _hosts(place: Listen) -> "Hosts":
+    """Return the names that are let in; also what is not served by them may hold no typo.
+
+    Raises:
+        InvalidInput: a name is none.
+    """
+    from voicegw_mcp.web.hosts import Hosts  # noqa: PLC0415 - none of this is needed for --help
+
+    if not place.host.strip():  # to a socket that is every address
+        raise InvalidInput("--host names no address.", field="host", hint="Name one, or leave it out.")
+    return Hosts.of(place.host, place.allowed_hosts, place.allowed_origins)
+
+
+def _who_may_call(identities: "Identities") -> tuple[str, str]:
+    """Return a sentence, and what a client is to send as its token: a variable, TOKEN for one that only people know, or ""."""
+    from voicegw_mcp.core.access import ACCESS_TOKEN  # noqa: PLC0415 - as above
+    from voicegw_mcp.web.identities import ENVIRONMENT_TOKEN, SHORTEST  # noqa: PLC0415
+
+    if not identities.any_configured():
+        return "No token is asked for: every program on this machine may call.", ""
+    usable, oauth = identities.usable(), identities.oauth()
+    ways = [ACCESS_TOKEN] if ENVIRONMENT_TOKEN in usable else []
+    ways += ["a token of auth.api_keys"] if len(usable) > len(ways) else []
+    ways += [f"an access token of {oauth.issuer}"] if oauth is not None else []
+    if not ways:
+        return (
+            f"Nobody may call: there is no token of {SHORTEST} characters or more.",
+            "TOKEN",
+        )
+    sentence = f"Who sends {' or '.join(filter(None, [', '.join(ways[:-1]), ways[-1]]))} may call."
+    if not usable:
+        return sentence, ""
+    variable = REFERENCE.fullmatch(usable[0].strip())
+    return sentence, usable[0].strip() if variable is not None and variable["name"] else "TOKEN"

@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def start_problem(config: str | None, environment: Mapping[str, str]) -> str:
     """Return why the server must not start: a file that was named and does not exist. Empty when it may."""
+    if config is not None and not config.strip():
+        return "--config names no file. Name one, or leave it out."
     named = config or environment.get("VOICEGW_CONFIG")
     if not named or os.path.isfile(found := Path(named).expanduser()):  # noqa: PTH113 - never raises
         return ""

@@ -51,7 +51,8 @@ async def apply_agreed(
         dry_run: return the diff, write nothing, ask nobody.
 
     Raises:
-        Forbidden: the person said no, or nothing. Not ConfirmationRequired: that asks an agent to repeat the call.
+        Forbidden: the person said no, or nothing, or the caller's token was changed meanwhile. Not ConfirmationRequired:
+            that asks an agent to repeat the call.
         Conflict: the configuration was changed while the person thought.
         GatewayError: as ``apply_change``.
     """

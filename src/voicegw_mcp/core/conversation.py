@@ -25,4 +25,5 @@ class Question:
 
 
 Ask: TypeAlias = Callable[[Question], Awaitable[Reply]]
-"""Asks the person. Raises Conflict when what it was about has changed before the answer came."""
+"""Asks the person. Raises Conflict when what it was about has changed before the answer came, Forbidden when what the
+caller may do has."""

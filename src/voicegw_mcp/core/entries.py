@@ -14,6 +14,7 @@ from voicegw_mcp.config.document import DELETE, Edit
 from voicegw_mcp.config.redaction import hide_in_text, is_literal_secret, is_secret_name
 from voicegw_mcp.config.secrets import REFERENCE, is_reference
 from voicegw_mcp.config.values import is_list, is_map
+from voicegw_mcp.core.access import ACCESS_TOKEN
 from voicegw_mcp.domain import Modality
 from voicegw_mcp.errors import ConfirmationRequired, InvalidInput, NotFound, quote
 
@@ -45,23 +46,66 @@ def check_reference(api_key: str | None, usual: str | None, folder: Path) -> str
             hint=f"Run `voicegw secrets set {name}` (it reads the key from a hidden prompt), then pass "
             "${" + name + "} or leave api_key out. Treat the key you sent as seen by the model.",
         )
-    file = REFERENCE.fullmatch(api_key.strip())
-    if file is not None and file["file"] and not _is_secret_file(folder, file["file"]):
-        raise InvalidInput(
-            f"api_key names a file outside of {', '.join(map(str, (folder, *SECRET_FOLDERS)))}.",
-            field="api_key",
-            hint="Put the key into one of these folders, or have a person write the reference into the file.",
-        )
+    _require_secret_files(api_key, "api_key", folder)
     return api_key.strip()
 
 
-def _is_secret_file(folder: Path, name: str) -> bool:
-    """Say whether a tool may name this file: whoever chooses file and address could send any file anywhere."""
+def check_given_references(catalog: Catalog, given: object, field: str) -> None:
+    """Refuse references to what lets callers in here, or to files that may hold anything, wherever they stand in an argument.
+
+    Whoever chooses a provider's address and key decides where the value is sent: an operator would learn the token of
+    an administrator.
+
+    Raises:
+        InvalidInput: naming the argument.
+    """
+    path = catalog.configuration.path
+    tokens = (f"${{{ACCESS_TOKEN}}}", *(key.token.strip() for key in catalog.settings.auth.api_keys))
+    own = {_meant(found, path.parent) for found in map(REFERENCE.fullmatch, tokens) if found is not None}
+    own |= {_real(path.parent, str(path)), _real(path.parent, "secrets.env")}
+    for text in _texts(given):
+        _require_secret_files(text, field, path.parent)
+        for found in REFERENCE.finditer(text):
+            if _meant(found, path.parent) in own:
+                raise InvalidInput(
+                    f"{field} refers to a token of this gateway itself, or to the file that holds it.",
+                    field=field,
+                    hint="Name the variable of the provider's own key.",
+                )
+
+
+def _texts(value: object) -> Generator[str]:
+    if isinstance(value, str):
+        yield value
+    elif is_map(value) or is_list(value):
+        for item in value.values() if is_map(value) else value:
+            yield from _texts(item)
+
+
+def _meant(reference: re.Match[str], folder: Path) -> str | None:
+    """Return what tells a reference from others: the variable, or the file wherever its links lead."""
+    return reference["name"] or _real(folder, reference["file"])
+
+
+def _require_secret_files(text: str, field: str, folder: Path) -> None:
+    """Refuse other files than a tool may name: whoever chooses file and address could send any file anywhere."""
+    allowed = [os.path.realpath(place) for place in (folder, *SECRET_FOLDERS)]
+    for found in REFERENCE.finditer(text):
+        path = _real(folder, found["file"]) if found["file"] else allowed[0]
+        if path is None or not any(Path(path).is_relative_to(place) for place in allowed):
+            raise InvalidInput(
+                f"{field} names a file outside of {', '.join(map(str, (folder, *SECRET_FOLDERS)))}.",
+                field=field,
+                hint="Put the key into one of these folders, or have a person write the reference into the file.",
+            )
+
+
+def _real(folder: Path, name: str) -> str | None:
+    """Return the path of a file without links, None when it can be none."""
     try:
-        path = Path(os.path.realpath(folder / Path(name).expanduser()))
+        return os.path.realpath(folder / Path(name).expanduser())
     except (RuntimeError, OSError, ValueError):
-        return False
-    return any(path.is_relative_to(os.path.realpath(allowed)) for allowed in (folder, *SECRET_FOLDERS))
+        return None
 
 
 def check_text(text: str, field: str, *, longest: int, several_lines: bool = False) -> None:

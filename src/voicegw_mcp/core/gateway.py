@@ -12,7 +12,7 @@ import getpass
 import os
 import secrets as random
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from voicegw_mcp.config.secrets import Secrets
 from voicegw_mcp.config.values import is_map
 from voicegw_mcp.core.access import EVERYTHING, Access
 from voicegw_mcp.core.catalog import Catalog
+from voicegw_mcp.core.followers import Followers
 from voicegw_mcp.core.maintenance import Pruning
 from voicegw_mcp.core.pricing import PriceBook, PriceOverride
 from voicegw_mcp.core.recovery import recover
@@ -49,7 +50,7 @@ DEFAULT_STORE: Final = "~/.config/voicegateway/voicegw.db"
 class Caller:
     """Who calls: the door (``stdio``, ``http``, ``cli``), a name to write into the journal, and what he may do.
 
-    ``report`` and ``ask`` are there during a call whose client can take them.
+    ``report`` and ``ask`` are there during a call whose client can take them; ``session`` tells his client from others.
     """
 
     door: str
@@ -57,6 +58,7 @@ class Caller:
     access: Access = EVERYTHING
     report: Report | None = None
     ask: Ask | None = None
+    session: Callable[[], str] = str
 
 
 class CatalogCache:
@@ -87,7 +89,7 @@ class CatalogCache:
 class Gateway:
     """One configuration file and one store.
 
-    ``now_ms`` is the clock (UTC epoch ms). Changes of one process follow each other in the store's writer thread, those
+    ``now_ms`` is the clock (UTC epoch ms), ``started_s`` the moment it was opened by the monotonic one. Changes of one process follow each other in the store's writer thread, those
     of several are kept apart by the file's lock. ``seen`` is what a call goes by that looked at the file already.
     """
 
@@ -97,9 +99,10 @@ class Gateway:
     catalogs: CatalogCache
     caller: Caller
     now_ms: Callable[[], int]
-    started_ms: int
+    started_s: float
     instance_id: str
     log_tails: LogTails = field(default_factory=LogTails)
+    followers: Followers = field(default_factory=Followers)
     seen: Catalog | None = None
 
     @classmethod
@@ -159,7 +162,7 @@ class Gateway:
             catalogs=CatalogCache(config_file),
             caller=Caller(door, _user_name(), access.within(Access(Role.VIEWER)) if read_only else access),
             now_ms=now_ms,
-            started_ms=now_ms(),
+            started_s=time.monotonic(),
             instance_id=random.token_hex(6),
         )
 
@@ -171,6 +174,7 @@ class Gateway:
         catalog: Catalog | None = None,
         report: Report | None = None,
         ask: Ask | None = None,
+        session: Callable[[], str] = str,
     ) -> Gateway:
         """Return the same gateway, seen by another caller of the same door.
 
@@ -180,10 +184,17 @@ class Gateway:
             catalog: what is configured, for one call, when it was just looked at.
             report: tells his client what a call finds meanwhile.
             ask: asks his person.
+            session: gives what tells his client from others.
         """
         own = self.caller
         access = own.access if access is None else access.within(own.access)
-        return replace(self, caller=Caller(own.door, actor or own.actor, access, report, ask), seen=catalog)
+        view = object.__new__(Gateway)  # at every call, and `replace` goes through every field
+        view.__dict__.update(
+            self.__dict__,
+            caller=Caller(own.door, actor or own.actor, access, report, ask, session),
+            seen=catalog,
+        )
+        return view
 
     def catalog(self) -> Catalog:
         """Return what is configured now, as far as the caller may see it; costs one ``stat`` when nothing changed.

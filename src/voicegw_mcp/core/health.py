@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from voicegw_mcp import __version__
 from voicegw_mcp.config.parse import problems_in
 from voicegw_mcp.core.answers import Answer
+from voicegw_mcp.core.periods import iso
 from voicegw_mcp.core.providers import missing_key
 from voicegw_mcp.core.recording import describe_losses
 from voicegw_mcp.errors import ConfigInvalid, GatewayError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from voicegw_mcp.store.losses import Loss
 
 MAX_WARNINGS = 20
+_FAST_MS = 3_600_000
+"""A clock may be so fast without being told of."""
 
 
 class Observability(Answer):
@@ -87,13 +91,13 @@ async def health(gateway: Gateway) -> Health:
     version = catalog.configuration.version if catalog else ""
     return Health(
         version=__version__,
-        uptime_seconds=round((gateway.now_ms() - gateway.started_ms) / 1000, 3),
+        uptime_seconds=round(time.monotonic() - gateway.started_s, 3),
         status="degraded" if config_error or store.error else "ok",
         db_configured=True,
         project_count=len(catalog.projects) if catalog else 0,
         provider_count=len(catalog.providers) if catalog else 0,
         model_count=len(catalog.models) if catalog else 0,
-        observability=Observability(**catalog.settings.observability.model_dump())
+        observability=Observability.model_validate(catalog.settings.observability, from_attributes=True)
         if catalog
         else Observability(),
         config=ConfigHealth(
@@ -106,7 +110,10 @@ async def health(gateway: Gateway) -> Health:
         ),
         store=store,
         instance_id=gateway.instance_id,
-        warnings=_warnings(gateway, catalog, config_error, store, wanted, losses=losses),
+        warnings=[
+            *_ahead(figures.last_ms if figures else 0, gateway.now_ms()),
+            *_warnings(gateway, catalog, config_error, store, wanted, losses=losses),
+        ],
     )
 
 
@@ -122,6 +129,14 @@ def explain_save(path: str) -> str:
         f"{path} keeps what somebody saved while a change was written, and somebody else replaced before it could be "
         "put back. Compare it with the file, then delete it."
     )
+
+
+def _ahead(last_ms: int, now_ms: int) -> list[str]:
+    if last_ms <= now_ms + _FAST_MS:
+        return []
+    until = iso(last_ms, "UTC")
+    told = f"Requests of times up to {until} are recorded, in the future: the clock of a process that records ran ahead."
+    return [f"{told} They are in `today` when their time has come, and in `all` now."]
 
 
 def _load(gateway: Gateway) -> tuple[Catalog | None, ConfigInvalid | None]:
@@ -180,9 +195,8 @@ def _warnings(
         state = "the last good version stays in force" if catalog else "no configuration is in force"
         found.append(f"{Path(config_error.details['file']).name} is broken: {state}; writing tools refuse.")
     if config_error is None and not gateway.config_file.exists:
-        found.append(
-            f"There is no {gateway.config_file.path} yet: `voicegw init` or the first change makes it."
-        )
+        change = "" if gateway.store_handle.read_only else " or the first change"
+        found.append(f"There is no {gateway.config_file.path} yet: `voicegw init`{change} makes it.")
     if wanted != store.path:
         found.append(
             f"{wanted} is a VoiceGateway store and is left alone; "

@@ -6,6 +6,7 @@ would stand before a place that was passed already. May import ``store``, ``doma
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ from voicegw_mcp.core.answer_size import MOST_BYTES, fitting, json_bytes
 from voicegw_mcp.core.cursors import decode_cursor, encode_cursor
 from voicegw_mcp.core.log_pages import ENVELOPE_BYTES, LogPage, log_page, view_row
 from voicegw_mcp.errors import InvalidInput
-from voicegw_mcp.store.requests import id_at, newest_number, number_of, read_arrivals
+from voicegw_mcp.store.requests import id_at, last_number, newest_number, number_of, read_arrivals
 
 if TYPE_CHECKING:
     from voicegw_mcp.core.gateway import Gateway
@@ -57,21 +58,24 @@ async def follow_log(
         detail: as of ``log_page``.
 
     Raises:
-        InvalidInput: field ``cursor``: the log it was made for is not the one there is.
-        StoreUnavailable: the store cannot be read.
+        InvalidInput: field ``cursor``: the log it was made for is not the one there is; field ``follow_seconds``: one call
+            too many of this client follows.
+        StoreUnavailable: the store cannot be read, or too many calls follow.
     """
     following = _Following(gateway, query, limit, detail)
-    await following.begin(after)
-    found = await following.collect()
-    with anyio.move_on_after(seconds):
-        while True:
-            if found and gateway.caller.report is not None:
-                await gateway.caller.report(len(following.new), _compact(found))
-            if following.is_full:
-                break
-            await following.wait()
-            found = await following.collect()
-    return await following.answer()
+    counted = gateway.followers.joined(gateway.caller.session()) if seconds else contextlib.nullcontext()
+    with counted:
+        await following.begin(after)
+        found = await following.collect()
+        with anyio.move_on_after(seconds):
+            while True:
+                if found and gateway.caller.report is not None:
+                    await gateway.caller.report(len(following.new), _compact(found))
+                if following.is_full:
+                    break
+                await following.wait()
+                found = await following.collect()
+        return await following.answer()
 
 
 class _Following:
@@ -108,7 +112,7 @@ class _Following:
             self._after = known
             return
         async with reader.snapshot() as state:
-            self._after = await newest_number(state)
+            self._after = await last_number(state)
             page = await log_page(
                 state, self._query, limit=self._limit, detail=self._detail, most_bytes=MOST_BYTES // 2
             )

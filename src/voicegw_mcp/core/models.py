@@ -8,6 +8,7 @@ from voicegw_mcp.config.document import DELETE, Edit
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.drafts import Plan
 from voicegw_mcp.core.entries import (
+    check_given_references,
     check_options,
     check_text,
     raw_entry,
@@ -169,6 +170,7 @@ def plan_model(
     if existing is None and entry.get("enabled") is True:
         del entry["enabled"]  # the default needs no line
     entry.update(check_options(config or {}, field="config", reserved=RESERVED))
+    check_given_references(catalog, config, "config")
     if existing is not None:
         entry = {**raw_entry(catalog, "models", modality, model_id), **entry}
     verb = "Update" if existing else "Register"

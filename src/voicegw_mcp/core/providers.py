@@ -12,6 +12,7 @@ from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.changes import apply_change
 from voicegw_mcp.core.drafts import Plan
 from voicegw_mcp.core.entries import (
+    check_given_references,
     check_options,
     check_reference,
     raw_entry,
@@ -182,6 +183,8 @@ def plan_provider(
         "base_url": base_url,
         **check_options(options or {}, field="options", reserved=RESERVED),
     }
+    check_given_references(catalog, reference, "api_key")
+    check_given_references(catalog, options, "options")
     entry = {key: value for key, value in given.items() if value is not None}
     if existing is not None:
         raw = raw_entry(catalog, "providers", provider_id)

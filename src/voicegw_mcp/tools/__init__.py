@@ -66,7 +66,7 @@ def choose_tools(
         read_only: offer only what changes nothing and sends nothing to a provider.
 
     Raises:
-        InvalidInput: a name is unknown (the nearest one is offered), a text holds none, or nothing is left to offer.
+        InvalidInput: a name is unknown (the nearest one is offered) or empty, or nothing is left to offer.
     """
     known = {tool.name: tool for tools in TOOLSETS.values() for tool in tools}
     asked = _names(toolsets, [*TOOLSETS, ALL], option="toolsets", kind="toolset")
@@ -87,19 +87,26 @@ def choose_tools(
             hint="Exclude less"
             + (", or leave --read-only out: none of the tools named only reads." if read_only else "."),
         )
-    return chosen
+    missing = known.keys() - {tool.name for tool in chosen}
+    return tuple(tool.speaking_without(missing) for tool in chosen)
 
 
 def _names(texts: Iterable[str], known: Iterable[str], *, option: str, kind: str) -> set[str]:
     """Return the names in the texts of an option.
 
     Raises:
-        InvalidInput: one is unknown, or a text holds none: an empty list must not mean everything.
+        InvalidInput: one is unknown, or empty: an empty list must not mean everything.
     """
     valid = list(known)
     found: set[str] = set()
     for text in texts:
-        names = {part.strip() for part in text.split(",")} - {""}
+        names = {part.strip() for part in text.split(",")}
+        if "" in names:
+            raise InvalidInput(
+                f"--{option.replace('_', '-')} {quote(text)} holds an empty name.",
+                field=option,
+                hint=f"Write each {kind} once with a comma between, or leave the option out.",
+            )
         for name in sorted(names - set(valid)):
             near = nearest(name, valid, count=1)
             raise InvalidInput(
@@ -107,12 +114,6 @@ def _names(texts: Iterable[str], known: Iterable[str], *, option: str, kind: str
                 field=option,
                 hint=(f"Did you mean {near[0]}? " if near else "") + f"There are: {', '.join(valid)}.",
                 details={"nearest": near},
-            )
-        if not names:
-            raise InvalidInput(
-                f"--{option.replace('_', '-')} names no {kind}.",
-                field=option,
-                hint="Name some, or leave the option out.",
             )
         found |= names
     return found

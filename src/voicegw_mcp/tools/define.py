@@ -23,9 +23,10 @@ from voicegw_mcp.core.changes import apply_change
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.errors import InvalidInput, nearest, quote
 from voicegw_mcp.tools.json_schema import flat, terse
+from voicegw_mcp.tools.wording import without
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -108,6 +109,11 @@ class Tool:
     def pinned(self, project: str) -> Tool:
         """Return the same tool for one project: nobody names it in a call any more."""
         return replace(self, project=project)
+
+    def speaking_without(self, missing: Collection[str]) -> Tool:
+        """Return the same tool with a description that names no tool of ``missing``."""
+        description = without(self.description, missing)
+        return self if description == self.description else replace(self, description=description)
 
     @cached_property
     def arguments(self) -> tuple[str, ...]:

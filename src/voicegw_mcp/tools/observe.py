@@ -14,7 +14,7 @@ from voicegw_mcp.core.health import Health, health
 from voicegw_mcp.core.latency import LatencyGrouping, LatencyReport, latency
 from voicegw_mcp.core.log_following import follow_log, followed_from
 from voicegw_mcp.core.log_pages import Detail, LogPage, log_page
-from voicegw_mcp.core.periods import Period
+from voicegw_mcp.core.periods import Period, resolve_moments
 from voicegw_mcp.core.providers import ProviderStatus
 from voicegw_mcp.core.queries import ask_window, check_filters
 from voicegw_mcp.core.untrusted import escape_untrusted
@@ -76,7 +76,7 @@ class Report(Input):
     """Arguments of the reports."""
 
     period: Period = Field(default="today", description="Calendar days; last_* rolling")
-    start: str | None = Field(default=None, description="ISO 8601; overrides period")
+    start: str | None = Field(default=None, description="ISO 8601; overrides period; widened to 15 min")
     end: str | None = None
     project: str | None = None
     modality: Modality | None = None
@@ -174,11 +174,9 @@ class GetLogs(Input):
     )
     detail: Detail = "concise"
 
-    async def query(self, gateway: Gateway, store: Reader, timezone: str) -> LogFilter:
+    def query(self, timezone: str) -> LogFilter:
         """Return the rows that are asked for, and their order."""
-        window = await ask_window(
-            store, period=None, start=self.start, end=self.end, timezone=timezone, now_ms=gateway.now_ms()
-        )
+        since, until = resolve_moments(start=self.start, end=self.end, timezone=timezone)
         return LogFilter(
             project=self.project,
             modality=self.modality,
@@ -190,8 +188,8 @@ class GetLogs(Input):
             min_cost_nanousd=None
             if self.min_cost_usd is None
             else min(to_nano_usd(self.min_cost_usd), MOST_NANOUSD),
-            start_ms=window.start_ms if self.start is not None else None,
-            end_ms=window.end_ms if self.end is not None else None,
+            start_ms=since,
+            end_ms=until,
             search=self.search,
             order=self.order,
         )
@@ -207,7 +205,7 @@ async def get_logs(gateway: Gateway, args: GetLogs) -> LogPage:
     await check_filters(
         store, catalog, project=args.project, provider_id=args.provider_id, model_id=args.model_id
     )
-    query = await args.query(gateway, store, catalog.settings.timezone)
+    query = args.query(catalog.settings.timezone)
     after = followed_from(args.cursor, query)
     if args.follow_seconds is None and after is None:
         return await log_page(store, query, limit=args.limit, cursor=args.cursor, detail=args.detail)

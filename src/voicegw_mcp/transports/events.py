@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from anyio.streams.memory import MemoryObjectSendStream
     from mcp.server.lowlevel import Server
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 PING_S: Final = 15.0
 """How often an idle stream gets a comment, so that nothing between client and server takes it for dead."""
@@ -85,6 +85,7 @@ class EventStreams:
             del self._sessions[session_id]
             sending.close()
             incoming.close()
+            outgoing.release()
 
     async def post(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one message of a client (ASGI 3)."""
@@ -127,6 +128,10 @@ class _Outgoing:
     async def event(self, name: str, data: str) -> None:
         await self._write(f"event: {name}\r\ndata: {data}\r\n\r\n".encode())
 
+    def release(self) -> None:
+        """Let go of the connection: what the SDK keeps of a session is garbage in a circle, and must not keep that."""
+        self._send = _nowhere
+
     async def ping(self) -> None:
         await self._write(b": ping\r\n\r\n")
 
@@ -150,6 +155,10 @@ class _Outgoing:
             await self._send({"type": "http.response.body", "body": event, "more_body": True})
         finally:
             self.waiting -= 1
+
+
+async def _nowhere(_message: Message) -> None:
+    """The client has gone."""
 
 
 async def _attend(

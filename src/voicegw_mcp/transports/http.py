@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import http
-import itertools
 import json
 import socket
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
-import anyio
 import uvicorn
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.responses import Response
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from voicegw_mcp.errors import InvalidInput, ServerUnreachable
+from voicegw_mcp.transports.connections import Connection
 from voicegw_mcp.transports.events import EventStreams
+from voicegw_mcp.transports.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,9 +39,6 @@ MAX_SESSIONS: Final = 2000
 
 IDLE_S: Final = 1800.0
 RETRY_AFTER_S: Final = 5
-HEADERS_S: Final = 15.0
-"""How long a connection may take to send the headers of its first request."""
-
 _HINTS: Final = {
     400: "Send one JSON-RPC 2.0 message as JSON in UTF-8.",
     404: "Open a new session: it has ended, or another token opened it.",
@@ -53,16 +47,6 @@ _HINTS: Final = {
     415: "Send `Content-Type: application/json`.",
 }
 """What to do about a refusal that the SDK leaves without a reason, by status."""
-
-STALLED_S: Final = 60.0
-"""How long a client may leave what it was sent unread, once the buffers on the way are full."""
-
-GATHERED_BYTES: Final = 65_536
-"""How much is gathered before it is sent."""
-
-COLLECT_EVERY: Final = 256
-"""Connections that end before garbage is looked for: sessions leave theirs in circles, and after many left nothing else would."""
-COLLECT_AFTER_S: Final = 1.0
 
 KEEP_ALIVE_S: Final = 30
 STOPPING_S: Final = 5
@@ -88,7 +72,7 @@ def _user(holder: str) -> AuthenticatedUser:
 
 
 class McpRoutes:
-    """The MCP routes of one server, as one ASGI application with a lifespan.
+    """The MCP routes of one server, as one ASGI application with a lifespan. Who calls it limits bodies to ``MAX_BODY_BYTES``.
 
     Args:
         server: made once, shared by all sessions.
@@ -106,14 +90,10 @@ class McpRoutes:
         max_sessions: int = MAX_SESSIONS,
     ) -> None:
         self._missing = missing
-        self._sessions = StreamableHTTPSessionManager(
-            server,
-            max_sessions=max_sessions,
-            session_idle_timeout=IDLE_S,
-            max_request_body_size=MAX_BODY_BYTES,
-        )
+        self._sessions = Sessions(server, most=max_sessions, idle_s=IDLE_S)
         events = EventStreams(server, "/messages/", max_sessions)
-        streamable = _typed(self._sessions.handle_request)
+        # What is behind the SDK's own limit of bodies: ours has read the whole body, no need to collect it once more.
+        streamable = _typed(self._sessions.asgi_app.app)
         messages = _typed(events.post)
         self._table: dict[str, ASGIApp] = {
             "/mcp": streamable,
@@ -220,7 +200,7 @@ async def serve_http(app: ASGIApp, bound: socket.socket, ready: Callable[[], Non
     letting_go = _LettingGo(app)
     config = uvicorn.Config(
         letting_go,
-        http=_Patient,
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -239,7 +219,7 @@ class _LettingGo:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._open: dict[anyio.CancelScope, bool] = {}
+        self._open: set[_Answer] = set()
 
     def stop(self) -> None:
         """End streams of notices now, and what is left a little later."""
@@ -247,36 +227,63 @@ class _LettingGo:
         asyncio.get_running_loop().call_later(LET_GO_S, self._end)
 
     def _end(self, *, only_streams: bool = False) -> None:
-        for answering, is_stream in list(self._open.items()):
-            if is_stream or not only_streams:
-                answering.cancel()
+        for answer in list(self._open):
+            if answer.is_stream or not only_streams:
+                answer.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        told: list[Any] = []
+        answer = _Answer(send, is_stream=scope["method"] == "GET" or _LISTENS in scope["headers"])
+        if answer.is_stream:
+            scope[LET_GO] = answer.end
+        self._open.add(answer)
+        try:
+            await self._app(scope, receive, answer.send)
+        except asyncio.CancelledError:
+            if not answer.was_ended():
+                raise
+            await answer.finish(scope, receive)
+        finally:
+            self._open.remove(answer)
+            scope.pop(LET_GO, None)  # else they hold each other, and all there is of the connection
 
-        async def tell(message: Any) -> None:
-            await send(message)
-            told[:] = [message]
 
-        is_stream = scope["method"] == "GET" or _LISTENS in scope["headers"]
-        with anyio.CancelScope() as answering:
-            self._open[answering] = is_stream
-            if is_stream:
-                scope[LET_GO] = answering.cancel
-            try:
-                await self._app(scope, receive, tell)
-            finally:
-                del self._open[answering]
-        if answering.cancelled_caught:
-            if not told:
-                again = {"retry-after": str(RETRY_AFTER_S)}
-                body = _error_body(503, "The server is stopping")
-                await Response(body, 503, again, "application/json")(scope, receive, send)
-            elif told[0]["type"] == "http.response.start" or told[0].get("more_body"):
-                await send({"type": "http.response.body", "body": b""})
+class _Answer:
+    """The answer to one request, which is the work of one task of uvicorn's."""
+
+    __slots__ = ("_ended", "_last", "_send", "_task", "is_stream")
+
+    def __init__(self, send: Send, *, is_stream: bool) -> None:
+        self.is_stream = is_stream
+        self._send = send
+        self._task = asyncio.current_task()
+        self._last: Message | None = None
+        self._ended = False
+
+    async def send(self, message: Message) -> None:
+        await self._send(message)
+        self._last = message
+
+    def end(self) -> None:
+        """Cancel the task. Not by a scope of anyio's: one for each request is dear, and only some are ever ended."""
+        if self._task is not None and not self._ended:
+            self._ended = True
+            self._task.cancel()
+
+    def was_ended(self) -> bool:
+        """Say whether a cancellation that arrived is that of ``end`` alone, and take it back."""
+        return self._ended and self._task is not None and not self._task.uncancel()
+
+    async def finish(self, scope: Scope, receive: Receive) -> None:
+        """Complete what was begun; to who got nothing yet, say to come again."""
+        if self._last is None:
+            again = {"retry-after": str(RETRY_AFTER_S)}
+            body = _error_body(503, "The server is stopping")
+            await Response(body, 503, again, "application/json")(scope, receive, self._send)
+        elif self._last["type"] == "http.response.start" or self._last.get("more_body"):
+            await self._send({"type": "http.response.body", "body": b""})
 
 
 class _Server(uvicorn.Server):
@@ -300,75 +307,3 @@ class _Server(uvicorn.Server):
         """Stop; uvicorn would raise the signal again at the end of ``serve``, before what is open can be closed."""
         super().handle_exit(sig, frame)
         self._captured_signals.clear()
-
-
-class _Gathering:
-    """Sends what is written in one turn of the loop at once: uvicorn writes head and body of an answer apart."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._held: list[bytes] = []
-        self._size = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        if not self._held:
-            self._loop.call_soon(self._flush)
-        self._held.append(data)
-        self._size += len(data)
-        if self._size > GATHERED_BYTES:  # or who writes without waiting would never be told to wait
-            self._flush()
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._held:
-            data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-            self._held, self._size = [], 0
-            if not self._transport.is_closing():
-                self._transport.write(data)
-
-
-_lost = itertools.count(1)
-"""Connections that ended; a number of its own for each."""
-
-
-class _Patient(H11Protocol):
-    """Drops a connection whose first headers do not come in time, or that takes nothing: uvicorn waits without end."""
-
-    _deadline: asyncio.TimerHandle | None = None
-    _stalled: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
-        super().connection_made(cast("asyncio.Transport", _Gathering(transport, self.loop)))
-        self._deadline = self.loop.call_later(HEADERS_S, self._drop)
-
-    def _drop(self) -> None:
-        if self.scope is None and not self.transport.is_closing():  # pyright: ignore[reportUnnecessaryComparison]
-            self.transport.close()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._forget(self._stalled)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._forget(self._deadline)
-        self._forget(self._stalled)
-        self._unset_keepalive_if_required()  # else its timer keeps the connection in memory for KEEP_ALIVE_S
-        super().connection_lost(exc)
-        if next(_lost) % COLLECT_EVERY == 0:
-            self.loop.call_later(COLLECT_AFTER_S, gc.collect)
-
-    @staticmethod
-    def _forget(timer: asyncio.TimerHandle | None) -> None:
-        if timer is not None:
-            timer.cancel()

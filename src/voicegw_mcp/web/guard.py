@@ -1,13 +1,13 @@
 """What every HTTP request passes before a route sees it: Host, Origin, lockout, token, size.
 
 One place, in front of all routes; only ``/health``, and what tells where tokens come from, need none. Plain ASGI, because Starlette's middleware wraps streams.
-May import Starlette, ``transports.http``, ``web``, ``errors``.
+May import Starlette, ``transports``, ``web``, ``errors``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
 import logging
 import time
 from collections import OrderedDict
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import JSONResponse
 
 from voicegw_mcp.errors import Forbidden, InvalidInput, ServerUnreachable
-from voicegw_mcp.server import IDENTITY
+from voicegw_mcp.server import IDENTITY, STANDING
+from voicegw_mcp.transports.connections import BODY_IS_THERE
 from voicegw_mcp.transports.http import LET_GO, MAX_BODY_BYTES, bind_session
 from voicegw_mcp.web.oauth import METADATA, InsufficientScope, TokenExpired, is_metadata, metadata_url
-from voicegw_mcp.web.revocation import OpenStreams
+from voicegw_mcp.web.revocation import OpenRequests, Standing
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,8 +52,6 @@ MAX_ADDRESSES: Final = 10_000
 _HINT: Final = (
     "Send `Authorization: Bearer TOKEN` with the value of VOICEGW_MCP_TOKEN or of a token in auth.api_keys."
 )
-
-_TOKEN: Final = "voicegw.token"  # noqa: S105 - the key of the ASGI scope, under which it is until the routes get that
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class Guard:
         self._identities = identities
         self._open = open_without_token
         self._lockout = Lockout()
-        self._streams = OpenStreams(identities)
+        self._requests = OpenRequests(identities)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI 3)."""
@@ -115,26 +114,23 @@ class Guard:
         if scope["type"] != "http":  # no WebSocket is spoken here
             return
         refusal = await self._refusal(scope)
-        replay = refusal or await _read_body(receive)
+        replay = refusal or await _read_body(scope, receive)
         if isinstance(replay, JSONResponse):
             await replay(scope, receive, send)
         elif replay is not None:
+            standing = scope.get(STANDING) if LET_GO in scope else None
             try:
-                with self._watched(scope):
-                    await self._app(scope, replay.receive, send)
+                if standing is not None:  # of a stream
+                    standing.begin(scope[LET_GO])
+                await self._app(scope, replay.receive, send)
             finally:
                 replay.release()
-
-    def _watched(self, scope: Scope) -> contextlib.AbstractContextManager[None]:
-        """End a stream when its token is revoked."""
-        token = scope.pop(_TOKEN, None)
-        if token is None or LET_GO not in scope:
-            return contextlib.nullcontext()
-        return self._streams.watched(token, scope[IDENTITY], scope[LET_GO])
+                if standing is not None:
+                    standing.over()
 
     async def _refusal(self, scope: Scope) -> JSONResponse | None:
-        headers = _Headers(scope)
-        if not self._hosts.admits_host(headers.only(b"host")):
+        headers = _headers(scope)
+        if not self._hosts.admits_host(headers.get(b"host")):
             return refuse(
                 421,
                 Forbidden(
@@ -142,7 +138,7 @@ class Guard:
                     hint="Start it with --allowed-host NAME, or call it by the name it was started with.",
                 ),
             )
-        if headers.count(b"origin") > 1 or not self._hosts.admits_origin(headers.only(b"origin")):
+        if not self._hosts.admits_origin(headers.get(b"origin")):
             return refuse(
                 403,
                 Forbidden(
@@ -150,12 +146,14 @@ class Guard:
                     hint="Start the server with --allowed-origin ORIGIN.",
                 ),
             )
-        length = headers.only(b"content-length")
+        length = headers.get(b"content-length")
         if length is not None and (
             not length.isdigit() or len(length) > MAX_DIGITS or int(length) > MAX_BODY_BYTES
         ):
             return _too_large()
         self._open = self._open and not self._identities.any_configured()
+        if self._open:
+            scope[STANDING] = Standing(self._requests, None, None)
         if self._open or scope["path"] in OPEN_PATHS:
             return None
         if scope["path"].startswith(METADATA):
@@ -168,13 +166,13 @@ class Guard:
         oauth = self._identities.oauth()
         return metadata_url(oauth) if oauth is not None else ""
 
-    async def _authenticate(self, scope: Scope, headers: _Headers) -> JSONResponse | None:
+    async def _authenticate(self, scope: Scope, headers: dict[bytes, bytes]) -> JSONResponse | None:
         address = (scope.get("client") or ("",))[0]
         wait = self._lockout.wait_s(address)
         if wait:
             error = Forbidden("Too many wrong tokens came from this address.", hint=f"Wait {wait} seconds.")
             return refuse(429, error, {"retry-after": str(wait)})
-        token = bearer_token(headers.only(b"authorization"))
+        token = bearer_token(headers.get(b"authorization"))
         if token is None:
             return refuse(
                 401,
@@ -195,48 +193,47 @@ class Guard:
             )
         self._lockout.forget(address)
         admit(scope, identity)
-        scope[_TOKEN] = token
+        scope[STANDING] = Standing(self._requests, token, identity)
         return None
 
 
-class _Headers:
-    """The headers of a request as the bytes they came in; a name that came twice has no value."""
-
-    def __init__(self, scope: Scope) -> None:
-        self._pairs: list[tuple[bytes, bytes]] = scope["headers"]
-
-    def count(self, name: bytes) -> int:
-        return sum(key == name for key, _ in self._pairs)
-
-    def only(self, name: bytes) -> bytes | None:
-        values = [value for key, value in self._pairs if key == name]
-        return values[0] if len(values) == 1 else None
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    """Return the headers of a request as the bytes they came in; the value of a name that came twice is b"", which nothing admits."""
+    found: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        found[name] = b"" if name in found else value
+    return found
 
 
-async def _read_body(receive: Receive) -> _Replay | JSONResponse | None:
+async def _read_body(scope: Scope, receive: Receive) -> _Replay | JSONResponse | None:
     """Read a request's whole body; return what gives it again, a refusal when it is too much or too slow.
 
     None when the client left.
-
-    It is read before anybody parses it: what a body costs is not its size but how many values it holds.
     """
-    parts: list[bytes] = []
-    size, more = 0, True
+    if BODY_IS_THERE in scope:
+        return await _collect_body(receive)
     try:
         async with asyncio.timeout(BODY_S):
-            while more:
-                message = await receive()
-                if message["type"] != "http.request":
-                    return None
-                parts.append(message.get("body", b""))
-                size, more = size + len(parts[-1]), message.get("more_body", False)
-                if size > MAX_BODY_BYTES:
-                    return _too_large()
+            return await _collect_body(receive)
     except TimeoutError:
         error = InvalidInput(
             f"The request body did not arrive within {BODY_S:g} seconds.", hint="Send it again."
         )
         return refuse(408, error, {"connection": "close"})
+
+
+async def _collect_body(receive: Receive) -> _Replay | JSONResponse | None:
+    """Collect a body before anybody parses it: what it costs is not its size but how many values it holds."""
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
+        if size > MAX_BODY_BYTES:
+            return _too_large()
     body = parts[0] if len(parts) == 1 else b"".join(parts)
     if size > MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return refuse(413, InvalidInput(f"A request holds at most {MAX_VALUES:,} values.", hint="Send less."))
@@ -264,9 +261,14 @@ async def _gone() -> Message:
 
 
 def admit(scope: Scope, identity: Identity) -> None:
-    """Tell the routes who calls, and bind the session he opens to his token."""
+    """Tell the routes who calls, and bind the session he opens to his token and its projects.
+
+    A session goes on telling of what it subscribed to: with other projects that would be rows of those he had.
+    """
     scope[IDENTITY] = identity
-    bind_session(scope, f"{identity.name}:{identity.fingerprint}")
+    projects = identity.access.projects
+    bound = "" if projects is None else json.dumps(sorted(projects))
+    bind_session(scope, f"{identity.name}:{identity.fingerprint}:{bound}")
 
 
 def bearer_token(header: bytes | None) -> bytes | None:

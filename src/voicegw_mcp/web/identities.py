@@ -11,21 +11,18 @@ import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from voicegw_mcp.core.access import Access
+from voicegw_mcp.core.access import ACCESS_TOKEN, EVERYTHING, Access
 from voicegw_mcp.domain import Role
 from voicegw_mcp.errors import ConfigInvalid
 from voicegw_mcp.web.oauth import OAuthTokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from voicegw_mcp.config.oauth import OAuth
     from voicegw_mcp.config.schema import ApiKey
     from voicegw_mcp.core.catalog import Catalog
     from voicegw_mcp.core.gateway import Gateway
 
-ENVIRONMENT_TOKEN: Final = "${VOICEGW_MCP_TOKEN}"  # noqa: S105 - a reference
-"""The one token that opens everything, as VoiceGateway names it; from the environment or ``secrets.env``."""
+ENVIRONMENT_TOKEN: Final = f"${{{ACCESS_TOKEN}}}"
 
 SHORTEST: Final = 8
 """Characters of a token at least: a shorter one is an accident (a placeholder, an empty variable with a quote)."""
@@ -78,12 +75,20 @@ class Identities:
 
     def find(self, token: bytes) -> Identity | None:
         """Return who comes with this token, None when nobody does."""
+        catalog = self._catalog()
+        keys = catalog.settings.auth.api_keys if catalog is not None else []
         presented = hashlib.sha256(token).digest()
-        found: Identity | None = None
-        for digest, identity in self._known(self._catalog()):
-            if hmac.compare_digest(presented, digest):
-                found = found or identity
-        return found
+        matches = [
+            self._is(presented, reference) for reference in (ENVIRONMENT_TOKEN, *(key.token for key in keys))
+        ]
+        if True not in matches:
+            return None
+        number, fingerprint = matches.index(True) - 1, presented.hex()[:16]
+        if number < 0:
+            return Identity("token", EVERYTHING, fingerprint, catalog)
+        key = keys[number]
+        access = Access(role_of(key), None if key.projects is None else frozenset(key.projects))
+        return Identity(key.name or f"api_keys[{number}]", access, fingerprint, catalog)
 
     def any_configured(self) -> bool:
         """Say whether a token is asked for: one is named in the file or set for the process, usable or not.
@@ -98,27 +103,28 @@ class Identities:
         auth = catalog.settings.auth
         return bool(auth.api_keys) or auth.oauth is not None
 
-    def _known(self, catalog: Catalog | None) -> Iterator[tuple[bytes, Identity]]:
-        yield from self._entry(catalog, ENVIRONMENT_TOKEN, "token", Access())
-        for number, key in enumerate(catalog.settings.auth.api_keys if catalog is not None else ()):
-            access = Access(role_of(key), None if key.projects is None else frozenset(key.projects))
-            yield from self._entry(catalog, key.token, key.name or f"api_keys[{number}]", access)
+    def usable(self) -> list[str]:
+        """Return the references of the tokens with which somebody may enter now, the environment's first."""
+        catalog = self._catalog()
+        keys = catalog.settings.auth.api_keys if catalog is not None else []
+        return [name for name in (ENVIRONMENT_TOKEN, *(key.token for key in keys)) if self._token(name)]
+
+    def _is(self, presented: bytes, reference: str) -> bool:
+        """Say whether a presented token, as its hash, is what a reference stands for."""
+        token = self._token(reference)
+        return token != b"" and hmac.compare_digest(presented, hashlib.sha256(token).digest())
+
+    def _token(self, reference: str) -> bytes:
+        """Return what a reference stands for, b"" when that is no token."""
+        value = self._gateway.secrets.look_up(reference).value
+        token = value.get_secret_value().encode() if value is not None else b""
+        return token if len(token) >= SHORTEST else b""
 
     def _catalog(self) -> Catalog | None:
         try:
             return self._gateway.catalog()
         except ConfigInvalid:  # nothing is known of a file that was never good, so nobody enters by it
             return None
-
-    def _entry(
-        self, catalog: Catalog | None, reference: str, name: str, access: Access
-    ) -> Iterator[tuple[bytes, Identity]]:
-        value = self._gateway.secrets.look_up(reference).value
-        if value is not None:
-            token = value.get_secret_value().encode()
-            if len(token) >= SHORTEST:
-                digest = hashlib.sha256(token).digest()
-                yield digest, Identity(name, access, digest.hex()[:16], catalog)
 
 
 def role_of(key: ApiKey) -> Role:

@@ -1,0 +1,53 @@
+"""Reports from a store whose histograms are damaged, which no comparison of totals finds: an error, never a crash."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from tests.factories import NOW, request_record
+
+HOUR = 3_600_000
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "ttfb = 7",
+        "total = 0.5",
+        "ttfb = 'text'",
+        "ttfb = x'09'",
+        "ttfb = x''",
+        "series_id = 77",
+        "series_id = 'text'",
+        f"bucket_ms = bucket_ms - {HOUR * 24 * 8}",
+        f"bucket_ms = ({NOW} - {60 * HOUR}) / (grain_s * 1000) * (grain_s * 1000)",
+        "bucket_ms = bucket_ms + 1",
+        "grain_s = 7",
+    ],
+)
+@pytest.mark.parametrize("grain", [900, 3600, 86_400, 691_200])
+async def test_a_damaged_histogram_is_told_or_left_out_and_other_reports_go_on(house, damage, grain):
+    rows = [
+        request_record(
+            id=f"{n}", timestamp_ms=NOW - n * HOUR // 2, ttfb_ms=5.0, total_ms=9.0, cost_nanousd=10**9
+        )
+        for n in range(400)
+        if not 100 <= n < 148  # for a day nothing happened
+    ]
+    await house.log(*rows)
+    with closing(sqlite3.connect(house.database)) as connection, connection:
+        where = "(SELECT MIN(bucket_ms) FROM histogram WHERE grain_s = ?)"
+        changed = connection.execute(
+            f"UPDATE OR IGNORE histogram SET {damage} WHERE grain_s = ? AND bucket_ms = {where}",
+            (grain, grain),
+        )
+        assert changed.rowcount in {0, 1}
+    async with house.agent() as agent:
+        for period in ("all", "today"):
+            for group in (None, "model", "hour", "day"):
+                arguments = {"period": period, **({"group_by": group} if group else {})}
+                failed, answer = await agent.call("get_latency_stats", arguments)
+                if failed:
+                    assert answer["error"]["code"] == "STORE_UNAVAILABLE", answer
+                    assert "voicegw repair" in answer["error"]["hint"]
+        assert (await agent.ok("get_costs", period="all"))["total_usd"] == 352

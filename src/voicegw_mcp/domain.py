@@ -18,6 +18,13 @@ QUARTER_MS: Final = 900_000
 
 DAY_MS: Final = 86_400_000
 
+LATEST_MS: Final = 7_258_118_400_000
+"""The year 2200, where the times end that can be recorded and asked for: a single row of the year 9999 would be in every
+report of ``all``, and beyond it there is no date."""
+
+MOST_COUNT: Final = 10**13
+"""Of one unit, or of nano-USD (10,000 USD), in one request. Nearly a million of such requests add up in 64 bits."""
+
 
 class Modality(StrEnum):
     """What a model does: speech to text, language, text to speech."""
@@ -36,12 +43,25 @@ class Role(StrEnum):
 
 
 class RequestStatus(StrEnum):
-    """How a request ended."""
+    """How a request ended."""  # a model reads this with every list of tools
 
     SUCCESS = "success"
     ERROR = "error"
     FALLBACK = "fallback"
     CANCELLED = "cancelled"
+    BLOCKED = "blocked"
+    """Refused by a budget or a limit, and never sent."""
+    PROBE = "probe"
+    """Asked whether a model that had failed works again: nobody's request, but it costs."""
+    IDLE = "idle"
+    """Time on an open speech stream in which nothing was recognized: likewise."""
+
+
+UNCOUNTED: Final = frozenset({RequestStatus.PROBE, RequestStatus.IDLE})
+"""What is in the log and in costs, but in no count of requests."""
+
+UNTIMED: Final = UNCOUNTED | {RequestStatus.ERROR, RequestStatus.BLOCKED}
+"""What is in no latency."""
 
 
 ENTRY_ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 32_000
 """Bytes of compact JSON that a list or a report may take."""
 
+# Made once: `json.dumps` makes one for every call with an option.
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
+
 OTHER: Final = "(other)"
 """The key under which a map that was cut shows the rest."""
 
@@ -23,7 +26,7 @@ OTHER: Final = "(other)"
 def json_bytes(value: BaseModel | str) -> int:
     """Return the bytes of a model (without absent fields) or a string in compact UTF-8 JSON, and a comma."""
     if isinstance(value, str):
-        return len(json.dumps(value, ensure_ascii=False).encode()) + 1
+        return len(_ENCODER.encode(value).encode()) + 1
     return len(value.model_dump_json(exclude_none=True).encode()) + 1
 
 

@@ -5,24 +5,27 @@ Raw rows are read only for groups of sessions. May import ``store``, ``domain``,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from operator import attrgetter
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from voicegw_mcp.core.answer_size import MOST_BYTES, OTHER, fitting, json_bytes
 from voicegw_mcp.core.answers import Answer
-from voicegw_mcp.core.periods import LocalBuckets, cell_size, iso, previous_window
+from voicegw_mcp.core.buckets import read_newest
+from voicegw_mcp.core.periods import iso, previous_window
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.domain import Usage, to_usd
+from voicegw_mcp.store.part_reading import cut, read_parts, read_parts_of
+from voicegw_mcp.store.parts import CostRow, SeriesCosts, StatusCosts, StatusRow, TimedCosts
 from voicegw_mcp.store.requests import read_sessions
-from voicegw_mcp.store.rollups import SeriesFilter, read_cells, read_sums
+from voicegw_mcp.store.rollups import SeriesFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from voicegw_mcp.domain import Window
-    from voicegw_mcp.store.reader import Reader, Reads
-    from voicegw_mcp.store.rollups import SeriesSums
+    from voicegw_mcp.store.parts import SeriesRow
+    from voicegw_mcp.store.reader import Reader
 
 CostGrouping = Literal["provider", "model", "project", "modality", "day", "hour", "session", "status"]
 
@@ -31,16 +34,21 @@ NO_SESSION: Final = "(no session)"
 """The key of the group of requests that belong to no session."""
 
 _MOST_SESSIONS: Final = 1_000
+_MOST_TIMED: Final = 530
+"""Hours or days that an answer has room for when each takes as little as it can."""
+_MANY_ROWS: Final = 1_000
+"""So many series are put together in a thread: the event loop would stand still for milliseconds."""
+_GROUP_BYTES: Final = len('{"key":,"cost":,"requests":}')
 # Bytes for each split; what the splits leave is for the groups.
-_SPLIT_BYTES: Final = {"by_provider": 4_000, "by_model": 9_000, "by_project": 6_000, "by_modality": 1_500}
-
-_DIMENSIONS: Final[dict[str, Callable[[SeriesSums], str]]] = {
-    "provider": attrgetter("provider"),
-    "model": attrgetter("model_id"),
-    "project": attrgetter("project"),
-    "modality": attrgetter("modality"),
-    "status": attrgetter("status"),
+_SPLIT_BYTES: Final = {"provider": 4_000, "model": 9_000, "project": 6_000, "modality": 1_500}
+_NAMES: Final[dict[str, Callable[[SeriesRow], str]]] = {
+    "provider": lambda row: row.provider,
+    "model": lambda row: row.model_id,
+    "project": lambda row: row.project,
+    "modality": lambda row: row.modality,
 }
+
+R = TypeVar("R", bound="CostRow | StatusRow")
 
 
 class Units(Answer):
@@ -114,31 +122,6 @@ class Spend(NamedTuple):
     requests: int
 
 
-@dataclass(slots=True)
-class _Sum:
-    """A running sum; money in nano-USD."""
-
-    cost: int = 0
-    requests: int = 0
-    audio_ms: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    characters: int = 0
-
-    def add(self, cost: int, requests: int) -> None:
-        self.cost += cost
-        self.requests += requests
-
-    def add_units(self, row: SeriesSums | _Sum) -> None:
-        """Add the units of a row or of another sum."""
-        self.audio_ms += row.audio_ms
-        self.input_tokens += row.input_tokens
-        self.output_tokens += row.output_tokens
-        self.cached_tokens += row.cached_tokens
-        self.characters += row.characters
-
-
 async def costs(
     store: Reader,
     window: Window,
@@ -164,135 +147,162 @@ async def costs(
         StoreUnavailable: the store cannot be read.
     """
     only = SeriesFilter(project, modality, provider_id, model_id)
-    before = previous_window(window)
-    earlier: list[SeriesSums] = []
-    grouped: dict[str, _Sum] | None = None
-    # One snapshot: the total, the groups and the comparison describe the same moment.
-    async with store.snapshot() as reads:
-        sums = await read_sums(reads, window.start_ms, window.end_ms, only)
-        if compare_previous:
-            earlier = await read_sums(reads, before.start_ms, before.end_ms, only)
-        if group_by is not None:
-            grouped = await _groups(reads, window, only, group_by, sums)
-    total = sum(row.cost_nanousd for row in sums)
-    splits = {
-        f"by_{name}": _split(sums, _DIMENSIONS[name], _SPLIT_BYTES[f"by_{name}"])
-        for name in ("provider", "model", "project", "modality")
-    }
+    spans, before = cut(window), previous_window(window)
+    own = [SeriesCosts(*span) for span in spans]
+    earlier = [SeriesCosts(*span) for span in cut(before)] if compare_previous else []
+    by_status = [StatusCosts(*span) for span in spans] if group_by == "status" else []
+    groups: dict[str, Spend] | None = None
+    # All of one state: the total, the groups and the comparison describe the same moment.
+    if group_by in ("hour", "day"):
+        values, (timed,), _ = await read_newest(
+            store, window, group_by, (TimedCosts,), only, most=_MOST_TIMED, also=[*own, *earlier]
+        )
+        groups = {iso(start, window.timezone): Spend(*sums) for start, sums in timed.items()}
+    elif group_by == "session":
+        async with store.snapshot(slow=True) as state:
+            values = await read_parts_of(state, store, [*own, *earlier])
+            sessions = await read_sessions(state, window.start_ms, window.end_ms, only, limit=_MOST_SESSIONS)
+        groups = _added(
+            (NO_SESSION if session is None else _shown(session), Spend(cost, requests))
+            for session, cost, requests in sessions
+        )
+    else:
+        values = await read_parts(store, [*own, *earlier, *by_status])
+    work = partial(
+        _report,
+        window,
+        project,
+        rows=only.among(values.of_all(own)),
+        earlier=only.among(values.of_all(earlier)) if compare_previous else None,
+        by_status=only.among(values.of_all(by_status)),
+        group_by=group_by,
+        groups=groups,
+    )
+    many = any(len(values.of(part)) > _MANY_ROWS for part in own)
+    return await asyncio.to_thread(work) if many else work()
+
+
+async def spend(store: Reader, window: Window, *, project: str | None = None) -> dict[str, Spend]:
+    """Return what each project (or the one asked for) spent in a window, by project id as it was recorded.
+
+    Raises:
+        StoreUnavailable: the store cannot be read.
+    """
+    parts = [SeriesCosts(*span) for span in cut(window)]
+    rows = SeriesFilter(project=project).among((await read_parts(store, parts)).of_all(parts))
+    return _added((row.project, Spend(row.cost_nanousd, row.requests)) for row in rows)
+
+
+def _report(
+    window: Window,
+    project: str | None,
+    *,
+    rows: Sequence[CostRow],
+    earlier: Sequence[CostRow] | None,
+    by_status: Sequence[StatusRow],
+    group_by: CostGrouping | None,
+    groups: dict[str, Spend] | None,
+) -> CostReport:
+    splits = {split: _split(rows, name, _SPLIT_BYTES[split]) for split, name in _NAMES.items()}
+    whole = _spent(rows)
     report = CostReport(
         period=window.period,
         project=project,
         start=iso(window.start_ms, window.timezone),
         end=iso(window.end_ms, window.timezone),
         timezone=window.timezone,
-        total_usd=to_usd(total),
-        by_provider=splits["by_provider"],
-        by_model=splits["by_model"],
-        by_project=splits["by_project"],
-        by_modality=splits["by_modality"],
-        unpriced_requests=sum(row.unpriced for row in sums),
-        estimated_requests=sum(row.estimated for row in sums),
-        previous=_compared(total, sum(row.cost_nanousd for row in earlier)) if compare_previous else None,
+        total_usd=to_usd(whole.cost_nanousd),
+        by_provider=splits["provider"],
+        by_model=splits["model"],
+        by_project=splits["project"],
+        by_modality=splits["modality"],
+        unpriced_requests=sum(row.unpriced for row in rows),
+        estimated_requests=sum(row.estimated for row in rows),
+        previous=None if earlier is None else _compared(whole.cost_nanousd, _spent(earlier).cost_nanousd),
         truncated=any(OTHER in split for split in splits.values()) or None,
     )
-    if grouped is None:
+    if group_by == "status":
+        groups = {
+            name: _spent(own) for name, own in _by_shown_name(by_status, lambda row: row.status).items()
+        }
+    elif group_by in _NAMES:
+        groups = {name: _spent(own) for name, own in _by_shown_name(rows, _NAMES[group_by]).items()}
+    if groups is None:
         return report
-    whole = Spend(total, sum(row.requests for row in sums))
-    return _with_groups(report, grouped, whole, by_time=group_by in {"hour", "day"})
-
-
-async def spend(store: Reads, window: Window, *, project: str | None = None) -> dict[str, Spend]:
-    """Return what each project (or the one asked for) spent in a window, by project id as it was recorded.
-
-    Raises:
-        StoreUnavailable: the store cannot be read.
-    """
-    totals: dict[str, _Sum] = {}
-    for row in await read_sums(store, window.start_ms, window.end_ms, SeriesFilter(project=project)):
-        totals.setdefault(row.project, _Sum()).add(row.cost_nanousd, row.requests)
-    return {name: Spend(total.cost, total.requests) for name, total in totals.items()}
-
-
-async def _groups(
-    reads: Reads, window: Window, only: SeriesFilter, group_by: CostGrouping, sums: list[SeriesSums]
-) -> dict[str, _Sum]:
-    """Return the sums by group key: in order of time, or unordered."""
-    groups: dict[str, _Sum] = {}
-    if group_by == "session":
-        for session, cost, requests in await read_sessions(
-            reads, window.start_ms, window.end_ms, only, limit=_MOST_SESSIONS
-        ):
-            groups.setdefault(NO_SESSION if session is None else _shown(session), _Sum()).add(cost, requests)
-        return groups
-    if group_by in ("hour", "day"):
-        buckets = LocalBuckets(window.timezone, group_by)
-        cells = await read_cells(
-            reads, window.start_ms, window.end_ms, only, largest_ms=cell_size(window, group_by)
-        )
-        by_start: dict[int, _Sum] = {}
-        for cell in sorted(cells):
-            by_start.setdefault(buckets.start_of(cell.bucket_ms), _Sum()).add(
-                cell.cost_nanousd, cell.requests
-            )
-        return {iso(start, window.timezone): total for start, total in by_start.items()}
-    for row in sums:
-        groups.setdefault(_shown(_DIMENSIONS[group_by](row)), _Sum()).add(row.cost_nanousd, row.requests)
-    return groups
+    return _with_groups(report, groups, whole, by_time=group_by in {"hour", "day"})
 
 
 def _with_groups(
-    report: CostReport, grouped: Mapping[str, _Sum], whole: Spend, *, by_time: bool
+    report: CostReport, groups: Mapping[str, Spend], whole: Spend, *, by_time: bool
 ) -> CostReport:
     """Return the report with as many groups as fit: the newest hours or days, else the costliest.
 
     Sessions may not add up to the whole: only so many are read, and rows that were pruned have none any more.
     """
-    groups = [
-        CostGroup(key=key, cost=to_usd(total.cost), requests=total.requests) for key, total in grouped.items()
-    ]
-    groups = groups[::-1] if by_time else sorted(groups, key=lambda group: (-group.cost, group.key))
+    ranked = list(groups.items())
+    if by_time:
+        ranked.reverse()
+    else:
+        ranked.sort(key=lambda item: (-item[1].cost_nanousd, item[0]))
     left = MOST_BYTES - json_bytes(report) - 40
-    kept = groups[: fitting(map(json_bytes, groups), left)]
-    found = Spend(
-        sum(total.cost for total in grouped.values()), sum(total.requests for total in grouped.values())
+    # A group as JSON is never longer than this; making one to measure it takes five times as long.
+    sizes = (
+        json_bytes(key) + len(f"{to_usd(cost)}{requests}") + _GROUP_BYTES for key, (cost, requests) in ranked
     )
-    cut = report.truncated or len(kept) < len(groups) or found != whole
-    return report.model_copy(update={"groups": kept[::-1] if by_time else kept, "truncated": cut or None})
+    kept = ranked[: fitting(sizes, left)]
+    if by_time:
+        kept.reverse()
+    shown = [CostGroup(key=key, cost=to_usd(cost), requests=requests) for key, (cost, requests) in kept]
+    found = Spend(*map(sum, zip(*groups.values(), strict=True))) if groups else Spend(0, 0)
+    cut_off = report.truncated or len(kept) < len(ranked) or found != whole
+    return report.model_copy(update={"groups": shown, "truncated": cut_off or None})
 
 
-def _split(sums: Iterable[SeriesSums], key: Callable[[SeriesSums], str], budget: int) -> dict[str, CostEntry]:
-    """Return entries by key, costliest first; those beyond ``budget`` bytes become one under ``(other)``."""
-    totals: dict[str, _Sum] = {}
-    for row in sums:
-        total = totals.get(name := key(row))
-        if total is None:
-            total = totals[name] = _Sum()
-        total.add(row.cost_nanousd, row.requests)
-        total.add_units(row)
-    shown: dict[str, _Sum] = {}
-    for name, total in totals.items():
-        # Names that look alike after escaping are one entry.
-        into = shown.setdefault(_shown(name), total)
-        if into is not total:
-            into.add(total.cost, total.requests)
-            into.add_units(total)
-    ranked = sorted(shown.items(), key=lambda item: (-item[1].cost, -item[1].requests, item[0]))
-    entries = {name: _entry(total) for name, total in ranked}
-    kept = fitting((json_bytes(name) + json_bytes(entry) for name, entry in entries.items()), budget)
-    if kept == len(ranked):
-        return entries
-    rest = _Sum()
-    for _, total in ranked[kept:]:
-        rest.add(total.cost, total.requests)
-        rest.add_units(total)
-    return {**dict(list(entries.items())[:kept]), OTHER: _entry(rest)}
+def _split(rows: Sequence[CostRow], name_of: Callable[[CostRow], str], budget: int) -> dict[str, CostEntry]:
+    """Return entries by name, costliest first; those beyond ``budget`` bytes become one under ``(other)``."""
+    sums = {name: _sum(own) for name, own in _by_shown_name(rows, name_of).items()}
+    ranked = sorted(sums.items(), key=lambda item: (-item[1].cost_nanousd, -item[1].requests, item[0]))
+    entries: dict[str, CostEntry] = {}
+    for number, (name, total) in enumerate(ranked):
+        entry = _entry(total)
+        budget -= json_bytes(name) + json_bytes(entry)
+        if budget < 0:
+            entries[OTHER] = _entry(_sum([rest for _, rest in ranked[number:]]))
+            break
+        entries[name] = entry
+    return entries
 
 
-def _entry(total: _Sum) -> CostEntry:
-    usage = Usage(
-        total.audio_ms, total.input_tokens, total.output_tokens, total.cached_tokens, total.characters
-    )
-    return CostEntry(cost=to_usd(total.cost), requests=total.requests, units=Units.of(usage))
+def _by_shown_name(rows: Iterable[R], name_of: Callable[[R], str]) -> dict[str, list[R]]:
+    """Return rows by a name of theirs as it is shown; names that look alike after escaping are one."""
+    by_name: dict[str, list[R]] = {}
+    for row in rows:
+        by_name.setdefault(name_of(row), []).append(row)
+    shown: dict[str, list[R]] = {}
+    for name, own in by_name.items():
+        shown.setdefault(_shown(name), []).extend(own)
+    return shown
+
+
+def _sum(rows: Sequence[CostRow]) -> CostRow:
+    return CostRow("", "", "", "", *map(sum, list(zip(*rows, strict=True))[4:]))
+
+
+def _spent(rows: Sequence[CostRow | StatusRow]) -> Spend:
+    return Spend(sum(row.cost_nanousd for row in rows), sum(row.requests for row in rows))
+
+
+def _added(spent: Iterable[tuple[str, Spend]]) -> dict[str, Spend]:
+    found: dict[str, Spend] = {}
+    for name, (cost, requests) in spent:
+        known = found.get(name)
+        found[name] = Spend(cost, requests) if known is None else Spend(known[0] + cost, known[1] + requests)
+    return found
+
+
+def _entry(total: CostRow) -> CostEntry:
+    usage = Usage(*total[8:])
+    return CostEntry(cost=to_usd(total.cost_nanousd), requests=total.requests, units=Units.of(usage))
 
 
 def _compared(total: int, before: int) -> PreviousCosts:

@@ -7,46 +7,41 @@ to 0.01 ms. Both cover the requests that carry a latency, failed ones left out; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import TYPE_CHECKING, Final, Literal
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from voicegw_mcp.core.answer_size import MOST_BYTES, OTHER, fitting, json_bytes
+from voicegw_mcp.core.answer_size import MOST_BYTES, OTHER, json_bytes
 from voicegw_mcp.core.answers import Answer
-from voicegw_mcp.core.periods import LocalBuckets, cell_size, iso
+from voicegw_mcp.core.buckets import read_newest
+from voicegw_mcp.core.periods import iso
 from voicegw_mcp.core.untrusted import escape_untrusted
-from voicegw_mcp.store.histogram import RELATIVE_ERROR, Histogram
-from voicegw_mcp.store.rollups import (
-    Latencies,
-    SeriesFilter,
-    read_cell_histograms,
-    read_cells,
-    read_histograms,
-    read_sums,
-)
+from voicegw_mcp.store.failures import damaged
+from voicegw_mcp.store.histogram import RELATIVE_ERROR, percentiles_of
+from voicegw_mcp.store.part_reading import cut, read_parts
+from voicegw_mcp.store.parts import SeriesHistograms, SeriesLatencies, TimedHistograms, TimedLatencies
+from voicegw_mcp.store.rollups import SeriesFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from voicegw_mcp.domain import Window
-    from voicegw_mcp.store.reader import Reader, Reads
-    from voicegw_mcp.store.rollups import CellSums, SeriesSums
+    from voicegw_mcp.store.parts import HistogramRow, LatencyRow, SeriesRow
+    from voicegw_mcp.store.reader import Reader
 
 LatencyGrouping = Literal["model", "provider", "project", "modality", "hour", "day"]
 
 _MOST_KEY_CHARACTERS: Final = 200
 _MODEL_BYTES: Final = 16_000
-# The newest buckets that are read at all: more of them do not fit into an answer with three percentiles each.
 _MOST_BUCKETS: Final = 200
-
-Names = tuple[str, str, str, str]
-"""(project, modality, provider, model_id), as in ``store.rollups``."""
-
-_DIMENSIONS: Final[dict[str, Callable[[Names], str]]] = {
-    "project": lambda names: names[0],
-    "modality": lambda names: names[1],
-    "provider": lambda names: names[2],
-    "model": lambda names: names[3],
+"""The newest buckets that are read at all: more of them do not fit into an answer with three percentiles each."""
+_MANY_ROWS: Final = 300
+"""So many series are put together in a thread: the event loop would stand still for milliseconds."""
+_NAMES: Final[dict[str, Callable[[SeriesRow], str]]] = {
+    "project": lambda row: row.project,
+    "modality": lambda row: row.modality,
+    "provider": lambda row: row.provider,
+    "model": lambda row: row.model_id,
 }
 
 
@@ -83,9 +78,8 @@ class LatencyReport(Answer):
     truncated: bool | None = None
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Running sums of one group."""
+class _Tally(NamedTuple):
+    """The sums of a group, times in microseconds, and its two histograms as numbers."""
 
     requests: int = 0
     errors: int = 0
@@ -93,34 +87,19 @@ class _Tally:
     ttfb_us: int = 0
     total_count: int = 0
     total_us: int = 0
-    latencies: Latencies = field(default_factory=lambda: Latencies(Histogram(), Histogram()))
+    ttfb: int = 0
+    total: int = 0
 
-    def count(self, row: SeriesSums | CellSums) -> None:
-        self.requests += row.requests
-        self.errors += row.requests if row.status == "error" else 0
-        self.ttfb_count += row.ttfb_count
-        self.ttfb_us += row.ttfb_sum_us
-        self.total_count += row.total_count
-        self.total_us += row.total_sum_us
-
-    def spread(self, latencies: Latencies) -> None:
-        self.latencies.ttfb.add(latencies.ttfb)
-        self.latencies.total.add(latencies.total)
-
-    def merge(self, other: _Tally) -> None:
-        for name in ("requests", "errors", "ttfb_count", "ttfb_us", "total_count", "total_us"):
-            setattr(self, name, attrgetter(name)(self) + attrgetter(name)(other))
-        self.spread(other.latencies)
-
-    def stats(self, percentiles: Sequence[float]) -> LatencyStats:
-        return LatencyStats(
-            avg_ttfb_ms=_average_ms(self.ttfb_us, self.ttfb_count),
-            avg_latency_ms=_average_ms(self.total_us, self.total_count),
-            request_count=self.requests,
-            error_count=self.errors,
-            ttfb_percentiles=_percentiles(self.latencies.ttfb, percentiles),
-            latency_percentiles=_percentiles(self.latencies.total, percentiles),
-        )
+    def figures(self, wanted: tuple[float, ...]) -> dict[str, Any]:
+        """Return the fields of ``LatencyStats``."""
+        return {
+            "avg_ttfb_ms": _average_ms(self.ttfb_us, self.ttfb_count),
+            "avg_latency_ms": _average_ms(self.total_us, self.total_count),
+            "request_count": self.requests,
+            "error_count": self.errors,
+            "ttfb_percentiles": _percentiles(self.ttfb, wanted),
+            "latency_percentiles": _percentiles(self.total, wanted),
+        }
 
 
 async def latency(
@@ -147,17 +126,23 @@ async def latency(
         StoreUnavailable: the store cannot be read, or a histogram in it is damaged.
     """
     only = SeriesFilter(project, modality, provider_id, model_id)
-    by_time: dict[int, _Tally] = {}
-    cut = False
-    async with store.snapshot() as reads:
-        sums = await read_sums(reads, window.start_ms, window.end_ms, only)
-        spread = await read_histograms(reads, window.start_ms, window.end_ms, only)
-        if group_by in ("hour", "day"):
-            by_time, cut = await _by_time(reads, window, only, group_by)
-    overall = _Tally()
-    for tally in _tallies(sums, spread, lambda _names: "").values():
-        overall.merge(tally)
-    by_model, folded = _models(_tallies(sums, spread, _DIMENSIONS["model"]), percentiles)
+    spans = cut(window)
+    sums, spread = [SeriesLatencies(*span) for span in spans], [SeriesHistograms(*span) for span in spans]
+    timed: list[tuple[str, _Tally]] | None = None
+    complete = True
+    if group_by in ("hour", "day"):
+        kinds = (TimedLatencies, TimedHistograms)
+        values, (counted, drawn), complete = await read_newest(
+            store, window, group_by, kinds, only, most=_MOST_BUCKETS, also=[*sums, *spread]
+        )
+        if drawn.keys() - counted.keys():  # latencies of no request
+            raise damaged(store.path)
+        timed = [
+            (iso(start, window.timezone), _Tally(*counted[start], *drawn.get(start, ())))
+            for start in sorted(counted, reverse=True)
+        ]
+    else:
+        values = await read_parts(store, [*sums, *spread])
     report = LatencyReport(
         period=window.period,
         project=project,
@@ -165,82 +150,108 @@ async def latency(
         start=iso(window.start_ms, window.timezone),
         end=iso(window.end_ms, window.timezone),
         timezone=window.timezone,
-        overall=overall.stats(percentiles),
-        by_model=by_model,
+        overall=LatencyStats(request_count=0, error_count=0),
+        by_model={},
         relative_error=RELATIVE_ERROR,
-        truncated=folded or cut or None,
+        truncated=None if complete else True,
     )
-    if group_by is None:
-        return report
-    if group_by in _DIMENSIONS:
-        ranked = _ranked(_tallies(sums, spread, _DIMENSIONS[group_by]))
-        return _with_groups(report, ranked, percentiles, newest_first=False)
-    timed = [(iso(start, window.timezone), by_time[start]) for start in sorted(by_time, reverse=True)]
-    return _with_groups(report, timed, percentiles, newest_first=True)
+    work = partial(
+        _filled,
+        report,
+        sums=only.among(values.of_all(sums)),
+        spread=only.among(values.of_all(spread)),
+        wanted=tuple(percentiles),
+        group_by=group_by,
+        timed=timed,
+    )
+    many = any(len(values.of(part)) > _MANY_ROWS for part in sums)
+    return await asyncio.to_thread(work) if many else work()
 
 
-async def _by_time(
-    reads: Reads, window: Window, only: SeriesFilter, unit: Literal["hour", "day"]
-) -> tuple[dict[int, _Tally], bool]:
-    """Return the newest local hours or days with their tallies by start, and whether older ones were left out."""
-    buckets = LocalBuckets(window.timezone, unit)
-    size = cell_size(window, unit)
-    tallies: dict[int, _Tally] = {}
-    for cell in sorted(await read_cells(reads, window.start_ms, window.end_ms, only, largest_ms=size)):
-        tallies.setdefault(buckets.start_of(cell.bucket_ms), _Tally()).count(cell)
-    newest = dict(list(tallies.items())[-_MOST_BUCKETS:])
-    if newest:
-        since = max(window.start_ms, min(newest))
-        spread = await read_cell_histograms(reads, since, window.end_ms, only, largest_ms=size)
-        for bucket_ms, latencies in spread.items():
-            newest[buckets.start_of(bucket_ms)].spread(latencies)
-    return newest, len(newest) < len(tallies)
+def _filled(
+    report: LatencyReport,
+    *,
+    sums: Sequence[LatencyRow],
+    spread: Sequence[HistogramRow],
+    wanted: tuple[float, ...],
+    group_by: LatencyGrouping | None,
+    timed: list[tuple[str, _Tally]] | None,
+) -> LatencyReport:
+    overall = _tally(sums, spread)
+    by_model, folded = _models(_ranked(sums, spread, "model"), wanted)
+    filled = report.model_copy(
+        update={
+            "overall": LatencyStats(**overall.figures(wanted)),
+            "by_model": by_model,
+            "truncated": folded or None,
+        }
+    )
+    if timed is not None:
+        return _with_groups(filled, timed, wanted, newest_first=True)
+    if group_by is not None:
+        return _with_groups(filled, _ranked(sums, spread, group_by), wanted, newest_first=False)
+    return filled
 
 
-def _tallies(
-    sums: Iterable[SeriesSums], spread: dict[Names, Latencies], key: Callable[[Names], str]
-) -> dict[str, _Tally]:
-    tallies: dict[str, _Tally] = {}
-    for row in sums:
-        tallies.setdefault(key(row[:4]), _Tally()).count(row)
-    for names, latencies in spread.items():
-        tallies.setdefault(key(names), _Tally()).spread(latencies)
-    return tallies
+def _tally(sums: Sequence[LatencyRow], spread: Sequence[HistogramRow]) -> _Tally:
+    counts = [sum(column) for column in list(zip(*sums, strict=True))[4:]] or [0] * 6
+    return _Tally._make((*counts, sum(row.ttfb for row in spread), sum(row.total for row in spread)))
 
 
-def _ranked(tallies: dict[str, _Tally]) -> list[tuple[str, _Tally]]:
+def _ranked(
+    sums: Sequence[LatencyRow], spread: Sequence[HistogramRow], grouping: str
+) -> list[tuple[str, _Tally]]:
     """Return the tallies by the name shown, most requests first; names that look alike after escaping are one."""
-    shown: dict[str, _Tally] = {}
-    for name, tally in tallies.items():
-        shown.setdefault(escape_untrusted(name, _MOST_KEY_CHARACTERS), _Tally()).merge(tally)
-    return sorted(shown.items(), key=lambda item: (-item[1].requests, item[0]))
+    name_of = _NAMES[grouping]
+    groups: dict[str, tuple[list[LatencyRow], list[HistogramRow]]] = {}
+    for row in sums:
+        groups.setdefault(name_of(row), ([], []))[0].append(row)
+    for row in spread:
+        groups.setdefault(name_of(row), ([], []))[1].append(row)
+    shown: dict[str, tuple[list[LatencyRow], list[HistogramRow]]] = {}
+    for name, (counted, drawn) in groups.items():
+        own = shown.setdefault(escape_untrusted(name, _MOST_KEY_CHARACTERS), ([], []))
+        own[0].extend(counted)
+        own[1].extend(drawn)
+    tallies = [(name, _tally(*own)) for name, own in shown.items()]
+    return sorted(tallies, key=lambda item: (-item[1].requests, item[0]))
 
 
-def _models(tallies: dict[str, _Tally], percentiles: Sequence[float]) -> tuple[dict[str, LatencyStats], bool]:
+def _models(
+    ranked: Sequence[tuple[str, _Tally]], wanted: tuple[float, ...]
+) -> tuple[dict[str, LatencyStats], bool]:
     """Return stats by model and whether some were folded into ``(other)``, so that the counts still add up."""
-    ranked = _ranked(tallies)
-    entries = [(name, tally.stats(percentiles)) for name, tally in ranked]
-    kept = fitting((json_bytes(name) + json_bytes(stats) for name, stats in entries), _MODEL_BYTES)
-    if kept == len(entries):
-        return dict(entries), False
-    rest = _Tally()
-    for _, tally in ranked[kept:]:
-        rest.merge(tally)
-    return {**dict(entries[:kept]), OTHER: rest.stats(percentiles)}, True
+    entries: dict[str, LatencyStats] = {}
+    left = _MODEL_BYTES
+    for number, (name, tally) in enumerate(ranked):
+        stats = LatencyStats(**tally.figures(wanted))
+        left -= json_bytes(name) + json_bytes(stats)
+        if left < 0:
+            rest = _Tally(*map(sum, zip(*(tally for _, tally in ranked[number:]), strict=True)))
+            return {**entries, OTHER: LatencyStats(**rest.figures(wanted))}, True
+        entries[name] = stats
+    return entries, False
 
 
 def _with_groups(
     report: LatencyReport,
     ranked: Sequence[tuple[str, _Tally]],
-    percentiles: Sequence[float],
+    wanted: tuple[float, ...],
     *,
     newest_first: bool,
 ) -> LatencyReport:
-    groups = [LatencyGroup(key=key, **dict(tally.stats(percentiles))) for key, tally in ranked]
-    kept = groups[: fitting(map(json_bytes, groups), MOST_BYTES - json_bytes(report) - 40)]
-    cut = report.truncated or len(kept) < len(groups)
+    """Return the report with as many groups as fit, the first of ``ranked``."""
+    groups: list[LatencyGroup] = []
+    left = MOST_BYTES - json_bytes(report) - 40
+    for key, tally in ranked:
+        group = LatencyGroup(key=key, **tally.figures(wanted))
+        left -= json_bytes(group)
+        if left < 0:
+            break
+        groups.append(group)
+    cut_off = report.truncated or len(groups) < len(ranked)
     return report.model_copy(
-        update={"groups": kept[::-1] if newest_first else kept, "truncated": cut or None}
+        update={"groups": groups[::-1] if newest_first else groups, "truncated": cut_off or None}
     )
 
 
@@ -248,8 +259,8 @@ def _average_ms(sum_us: int, count: int) -> float | None:
     return round(sum_us / count / 1000, 2) if count else None
 
 
-def _percentiles(histogram: Histogram, wanted: Sequence[float]) -> dict[str, float] | None:
-    values = histogram.percentiles(wanted)
+def _percentiles(lanes: int, wanted: tuple[float, ...]) -> dict[str, float] | None:
+    values = percentiles_of(lanes, wanted)
     return (
         {f"p{percent:g}": round(value, 2) for percent, value in zip(wanted, values, strict=True)}
         if values

@@ -6,6 +6,7 @@ May import ``config``, ``store``, ``errors`` and ``core.gateway``.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ import anyio
 from voicegw_mcp.core.periods import iso
 from voicegw_mcp.errors import ConfigInvalid, Conflict, InvalidInput
 from voicegw_mcp.store import backup, repair, retention
+from voicegw_mcp.store.failures import missing, translated
 from voicegw_mcp.store.schema import choose_path
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ async def prune(gateway: Gateway, *, older_than: int | None, dry_run: bool, prog
 
     Raises:
         InvalidInput: neither says how many days.
-        StoreUnavailable, ConfigInvalid: the store cannot be used.
+        StoreUnavailable, ConfigInvalid: the store is not there, or cannot be used.
     """
     days = older_than if older_than is not None else gateway.catalog().settings.cost_tracking.retention_days
     if days is None:
@@ -108,7 +110,7 @@ async def prune(gateway: Gateway, *, older_than: int | None, dry_run: bool, prog
             hint="Say how many days to keep with --older-than.",
         )
     before_ms = retention.horizon_for(days, gateway.now_ms())
-    store = await gateway.store()
+    store = await _existing(gateway)
     old = await store.write(partial(retention.count_old, before_ms=before_ms))
     done = 0
     progress(0, old)
@@ -135,7 +137,7 @@ async def compact(gateway: Gateway) -> tuple[int, int]:
 
 async def back_up(gateway: Gateway, file: Path, *, force: bool, progress: Progress) -> Figures:
     """Copy the store into ``file`` while others may write, and verify the copy; see ``store.backup.back_up``."""
-    store = await gateway.store()
+    store = await _existing(gateway)
     return await _in_thread(partial(backup.back_up, store.path, file, force=force, progress=progress))
 
 
@@ -149,7 +151,7 @@ async def restore(gateway: Gateway, file: Path, *, force: bool, progress: Progre
         progress: called with spans of eight days compared, and spans in all.
 
     Raises:
-        InvalidInput: ``file`` is no store of ours, or is damaged.
+        InvalidInput: ``file`` is no store of ours, is damaged, or newer than this program.
         Conflict: it contradicts itself.
         StoreUnavailable: another process has the store open, or the disk refuses.
     """
@@ -158,11 +160,11 @@ async def restore(gateway: Gateway, file: Path, *, force: bool, progress: Progre
     kept = wanted.with_name(f"{wanted.name}.before-restore-{stamp}")
 
     def work() -> Restored:
-        if wanted.exists() and file.exists() and file.samefile(wanted):
+        there = wanted.exists()
+        if there and file.exists() and file.samefile(wanted):
             raise InvalidInput(f"{file} is the store itself.", field="file", hint="Name a backup.")
         wanted.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         copy = wanted.with_name(f"{wanted.name}.restoring-{stamp}")
-        there = wanted.exists()
         try:
             backup.copy_file(file, copy)
             held, findings = backup.verify(copy, file, progress)
@@ -178,7 +180,8 @@ async def restore(gateway: Gateway, file: Path, *, force: bool, progress: Progre
             repair.remove(copy)
         return Restored(wanted, kept if there else None, held, findings)
 
-    return await _in_thread(work)
+    with translated(wanted):
+        return await _in_thread(work)
 
 
 async def mend(gateway: Gateway, *, dry_run: bool, progress: Progress) -> tuple[Path, Path, Repair]:
@@ -197,6 +200,14 @@ async def mend(gateway: Gateway, *, dry_run: bool, progress: Progress) -> tuple[
         into,
         await _in_thread(partial(repair.repair_store, wanted, into, dry_run=dry_run, progress=progress)),
     )
+
+
+async def _existing(gateway: Gateway) -> Store:
+    """Return the store; one that is not there is not made: a backup of nothing would be taken for one of the store."""
+    path = await _path(gateway)
+    if not await _in_thread(partial(os.path.exists, path)):
+        raise missing(path)
+    return await gateway.store()
 
 
 async def _path(gateway: Gateway) -> Path:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import contextlib
 import re
 import zoneinfo
+from bisect import bisect_right
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from voicegw_mcp.domain import DAY_MS, QUARTER_MS, Window
 from voicegw_mcp.errors import InvalidInput, nearest, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 Period = Literal[
     "today",
@@ -76,22 +79,40 @@ def resolve_window(
     Raises:
         InvalidInput: names the argument (``period``, ``start``, ``end`` or ``timezone``) and what would be valid.
     """
-    zone = _zone(timezone)
     if start is None and end is None:
         return _named(period or "today", timezone, now_ms, earliest_ms=earliest_ms, latest_ms=latest_ms)
-    until = now_ms + 1 if end is None else _moment(end, "end", zone, end_of_day=True)
-    since = min(earliest_ms if earliest_ms is not None else until, until)
-    if start is not None:
-        since = _moment(start, "start", zone, end_of_day=False)
-        if since >= until:
+    since, until = resolve_moments(start=start, end=end, timezone=timezone)
+    if until is None:
+        until = now_ms + 1
+        if since is not None and since >= until:
             raise InvalidInput(
-                f"start {quote(start)} is not before end {quote(end)}."
-                if end is not None
-                else f"start {quote(start)} is in the future.",
-                field="start" if end is None else "end",
+                f"start {quote(start)} is in the future.",
+                field="start",
                 hint="Pass an end that is later than the start.",
             )
+    if since is None:
+        since = min(earliest_ms if earliest_ms is not None else until, until)
     return _snapped(CUSTOM, since, until, timezone)
+
+
+def resolve_moments(*, start: str | None, end: str | None, timezone: str) -> tuple[int | None, int | None]:
+    """Return the exact moments that ``start`` and ``end`` of ``resolve_window`` name, UTC epoch ms; None is none.
+
+    A local time that comes twice is the first of them; one that is skipped is as long after the skip as it says.
+
+    Raises:
+        InvalidInput: names the argument that is no date or time, or no IANA zone, or an end that is not after the start.
+    """
+    zone = _zone(timezone)
+    since = None if start is None else _moment(start, "start", zone, end_of_day=False)
+    until = None if end is None else _moment(end, "end", zone, end_of_day=True)
+    if since is not None and until is not None and since >= until:
+        raise InvalidInput(
+            f"start {quote(start)} is not before end {quote(end)}.",
+            field="end",
+            hint="Pass an end that is later than the start.",
+        )
+    return since, until
 
 
 def previous_window(window: Window) -> Window:
@@ -149,37 +170,67 @@ def next_midnight_ms(timezone: str, now_ms: int) -> int:
 
 
 class LocalBuckets:
-    """Finds the local hour or day of a moment; days already seen are remembered, so any number of cells is cheap."""
+    """Finds the local hour or day of a moment. Equal ones are those of the same zone and unit."""
 
     def __init__(self, timezone: str, unit: BucketUnit) -> None:
         self._zone = _zone(timezone)
-        self._unit: BucketUnit = unit
+        self._key: tuple[str, BucketUnit] = timezone, unit
         self._edges: list[int] = []
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalBuckets) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
 
     def start_of(self, moment_ms: int) -> int:
         """Return the start of the bucket that holds ``moment_ms``; both UTC epoch ms."""
-        if not self._edges or not self._edges[0] <= moment_ms < self._edges[-1]:
+        edges = self._edges  # of the day asked for last; another thread may put those of another day in place
+        if not edges or not edges[0] <= moment_ms < edges[-1]:
             day = _local_date(moment_ms, self._zone)
-            self._edges = _day_edges(day, self._unit, self._zone)
-        return max(edge for edge in self._edges if edge <= moment_ms)
+            edges = self._edges = _day_edges(day, self._key[1], self._zone)
+        return edges[bisect_right(edges, moment_ms) - 1]
 
 
+def newest_spans(window: Window, days: int, *, whole: int = 1) -> tuple[list[tuple[int, int]], bool]:
+    """Return the newest local days of a window as spans ``(start_ms, end_ms)``, and whether they are all of it.
+
+    Args:
+        window: what to divide.
+        days: how many at least.
+        whole: so many days are one span, the same ones whatever the window; those of its edges are cut short.
+    """
+    zone = _zone(window.timezone)
+    first, last = (
+        _local_date(edge, zone).toordinal() for edge in (window.start_ms, max(window.end_ms - 1, 0))
+    )
+    earliest = max(first, (last - days + 1) // whole * whole)
+    numbers = [*(number for number in range(earliest, last) if number % whole == 0), last]
+    starts = [_quarter_below(_midnight(date.fromordinal(number), zone)) for number in numbers]
+    edges = [start for start in starts if window.start_ms < start < window.end_ms]
+    complete = earliest == first
+    if complete:
+        edges.insert(0, window.start_ms)
+    # Of a day that the calendar skipped, start and end are the same.
+    return list(pairwise(dict.fromkeys([*edges, window.end_ms]))), complete
+
+
+@lru_cache(maxsize=1024)
 def cell_size(window: Window, unit: BucketUnit) -> int:
     """Return the largest size of cells (ms) that no local hour or day of the window cuts through."""
     zone = _zone(window.timezone)
-    offsets: set[int] = set()
-    day, last = _local_date(window.start_ms, zone), _local_date(window.end_ms, zone)
-    while day <= last + timedelta(days=1):
-        offsets.add(_midnight(day, zone) % DAY_MS)
-        day += timedelta(days=1)
-    if unit == "day" and offsets == {0}:
+    first, last = (_local_date(edge, zone).toordinal() for edge in (window.start_ms, window.end_ms))
+    # Of every midnight, and so quick that a window of two centuries does not stall the event loop.
+    offsets = {zone.utcoffset(datetime.fromordinal(day)) or timedelta() for day in range(first, last + 2)}
+    if unit == "day" and offsets == {timedelta()}:
         return DAY_MS
-    return _HOUR_MS if all(offset % _HOUR_MS == 0 for offset in offsets) else QUARTER_MS
+    return _HOUR_MS if all(not offset % timedelta(hours=1) for offset in offsets) else QUARTER_MS
 
 
+@lru_cache(maxsize=4096)
 def iso(moment_ms: int, timezone: str, *, milliseconds: bool = False) -> str:
     """Return a moment (UTC epoch ms) as ISO 8601 in the zone, with its offset, to the second or the millisecond."""
-    moment = (_EPOCH + timedelta(milliseconds=moment_ms)).astimezone(_zone(timezone))
+    moment = _local(moment_ms, _zone(timezone))
     return moment.isoformat(timespec="milliseconds" if milliseconds else "seconds")
 
 
@@ -258,8 +309,16 @@ def _zone(name: str) -> zoneinfo.ZoneInfo:
         ) from error
 
 
+def _local(moment_ms: int, zone: zoneinfo.ZoneInfo) -> datetime:
+    return (_EPOCH + timedelta(milliseconds=moment_ms)).astimezone(zone)
+
+
 def _local_date(moment_ms: int, zone: zoneinfo.ZoneInfo) -> date:
-    return (_EPOCH + timedelta(milliseconds=moment_ms)).astimezone(zone).date()
+    """Return the day that a moment is counted in: every moment is in one."""
+    day = _local(moment_ms, zone).date()
+    # A clock that is put back over midnight shows the day before once more; the day that had begun goes on.
+    following = day + timedelta(days=1)
+    return following if _midnight(following, zone) <= moment_ms else day
 
 
 def _midnight(day: date, zone: zoneinfo.ZoneInfo) -> int:
@@ -274,11 +333,21 @@ def _epoch_ms(moment: datetime) -> int:
 def _day_edges(day: date, unit: BucketUnit, zone: zoneinfo.ZoneInfo) -> list[int]:
     """Return the edges of a local day's buckets, from its start to its end; a day the calendar skipped has one edge."""
     start, end = _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
-    edges = [start]
-    while unit == "hour" and edges[-1] < end:
-        local = (_EPOCH + timedelta(milliseconds=edges[-1])).astimezone(zone)
-        into = (local.minute * 60 + local.second) * 1000
-        edges.append(min(edges[-1] + _HOUR_MS - into, end))
-    if unit == "day":
-        edges.append(end)
-    return list(dict.fromkeys(map(_quarter_below, edges)))
+    inner: Iterable[int] = ()
+    if unit == "hour" and start < end:
+        local = _local(start, zone)
+        if local.utcoffset() == _local(end - 1, zone).utcoffset():
+            into = (local.minute * 60 + local.second) * 1000
+            inner = range(start + _HOUR_MS - into, end, _HOUR_MS)
+        else:
+            inner = _hours_of_a_change(_quarter_below(start), end, zone)
+    return list(dict.fromkeys(map(_quarter_below, (start, *inner, end))))
+
+
+def _hours_of_a_change(start_ms: int, end_ms: int, zone: zoneinfo.ZoneInfo) -> Iterator[int]:
+    """Give the quarter hours in which the clock shows another hour than before, or the same with another offset."""
+    shown = None
+    for moment in range(start_ms, end_ms, QUARTER_MS):
+        local = _local(moment, zone)
+        if shown != (shown := (local.date(), local.hour, local.utcoffset())):
+            yield moment

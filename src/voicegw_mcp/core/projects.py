@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.config.document import DELETE, Edit
@@ -109,10 +110,11 @@ def _view(catalog: Catalog, entry: ProjectEntry, spent: Spend | None, now_ms: in
 
 
 async def detail_project(gateway: Gateway, catalog: Catalog, entry: ProjectEntry) -> ProjectDetail:
-    """Return one project with its spend of the last seven calendar days, today included."""
+    """Return one project with its spend of the last seven calendar days, all of today included."""
     (view,) = await view_projects(gateway, catalog, [entry])
-    zone = catalog.timezone_of(entry)
-    week = resolve_window(period="week", start=None, end=None, timezone=zone, now_ms=gateway.now_ms())
+    zone, now_ms = catalog.timezone_of(entry), gateway.now_ms()
+    until_now = resolve_window(period="week", start=None, end=None, timezone=zone, now_ms=now_ms)
+    week = replace(until_now, end_ms=day_window(zone, now_ms).end_ms)
     report = await costs(await gateway.reader(), week, project=entry.id)
     return ProjectDetail(
         **view.model_dump(),

@@ -64,12 +64,12 @@ class ProbeRequest:
         base = [segment for segment in parts.path.split("/") if segment]
         root = [segment for segment in self.root.split("/") if segment]
         path, _, query = self.path.partition("?")
-        prefix = base if self.keep_base and base else _joined(base, root)
+        prefix = base if self.keep_base and base else join_root(base, root)
         full = "".join(f"/{segment}" for segment in prefix) + path
         return urlunsplit((parts.scheme, parts.netloc, full, query, ""))
 
 
-def _joined(base: list[str], root: list[str]) -> list[str]:
+def join_root(base: list[str], root: list[str]) -> list[str]:
     """Put an API root after a base path that may hold all, the end, the beginning or none of it already."""
     if root and base and base[-1] == root[-1]:
         return base
@@ -271,13 +271,23 @@ _TYPES: Final = (
     _hosted("cambai", "t", "https://client.camb.ai/apis"),
     _hosted("resemble", "t", "https://app.resemble.ai/api/v2"),
     _hosted("minimax", "t", "https://api.minimax.io/v1"),
-    _hosted("smallestai", "t", "https://waves-api.smallest.ai/api/v1"),
+    _hosted("smallestai", "st", "https://waves-api.smallest.ai/api/v1"),
     _hosted("gradium", "st"),
     _hosted("clova", "s"),
     _hosted("fal", "s", "https://fal.run"),
     _hosted("upliftai", "t", "https://api.upliftai.org"),
     _hosted("rtzr", "s", "https://openapi.vito.ai"),
     _hosted("spitch", "st", "https://api.spi-tch.com"),
+    _hosted("asyncai", "t", "https://api.async.com"),
+    _hosted("bland", "t", "https://api.bland.ai/v2"),
+    _hosted("gnani", "st", "https://api.vachana.ai"),
+    _hosted("meta", "s", "https://api.meta.ai/v1"),
+    _hosted("microsoft_ai", "st"),
+    _hosted("nabrah", "s", "https://api.nabrah.ai"),
+    _hosted("palabra", "st"),
+    _hosted("respeecher", "t", "https://api.respeecher.com/v1"),
+    _hosted("slng", "st", "https://api.slng.ai"),
+    _hosted("vakyam", "t", "https://api.vakyam.ai"),
     # Ollama API reference, "List local models"; its own API lies beside the OpenAI-compatible /v1. A key is sent only
     # when one is configured (an Ollama behind a proxy that asks for one).
     _local("ollama", "l", base_url="http://127.0.0.1:11434", probe=ProbeRequest("/api/tags")),

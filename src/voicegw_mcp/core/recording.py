@@ -40,9 +40,11 @@ def describe_losses(losses: Iterable[Loss]) -> list[str]:
 def _describe(host: str, pid: int, losses: list[Loss]) -> str:
     total = sum(loss.requests for loss in losses)
     reasons = "; ".join(f"{loss.requests}: {loss.reason}" for loss in losses)
+    # A clock that was put back has a first that is later than its last.
+    moments = [ms for loss in losses for ms in (loss.first_ms, loss.last_ms)]
     since, until = (
         dt.datetime.fromtimestamp(ms / 1000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for ms in (min(loss.first_ms for loss in losses), max(loss.last_ms for loss in losses))
+        for ms in (min(moments), max(moments))
     )
     requests = "1 request was" if total == 1 else f"{total} requests were"
     return (

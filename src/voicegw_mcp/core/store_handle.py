@@ -1,21 +1,24 @@
 """The open store of a gateway: opened when it is first needed, checked once, and what is known of it without a query.
 
+A file that was deleted or replaced is opened anew: what is written into the old one is gone with it.
+
 May import ``config``, ``store``, ``errors`` and ``core.recovery``.
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
 from voicegw_mcp.core.recovery import Drift, describe_drift
+from voicegw_mcp.domain import QUARTER_MS
 from voicegw_mcp.errors import StoreUnavailable
-from voicegw_mcp.store.audit import require_sound
+from voicegw_mcp.store.audit import require_names
+from voicegw_mcp.store.failures import translated
 from voicegw_mcp.store.losses import Loss, read_losses
-from voicegw_mcp.store.rollups import recorded_requests
-from voicegw_mcp.store.schema import choose_path
+from voicegw_mcp.store.rollups import recorded_requests, recorded_span
+from voicegw_mcp.store.schema import choose_path, identity
 from voicegw_mcp.store.sqlite import Stamp, Store
 
 if TYPE_CHECKING:
@@ -26,9 +29,14 @@ if TYPE_CHECKING:
 
 
 class Figures(NamedTuple):
-    """Requests ever recorded, bytes of the store, what recorders lost, how the file differs from the journal ("")."""
+    """What get_health tells of a store.
+
+    ``requests`` ever recorded and the last quarter hour of them (UTC epoch ms), bytes, what recorders lost, and how the
+    file differs from the journal ("").
+    """
 
     requests: int
+    last_ms: int
     size_bytes: int
     losses: list[Loss]
     drift: str
@@ -57,11 +65,12 @@ class StoreHandle:
         self._sound: Store | None = None
         self._read_path = read_path
         self._opened = opened
-        self._read_only = read_only
+        self.read_only = read_only
         self._opening = anyio.Lock()
         self._store: Store | None = None
         self._asked: Path | None = None
-        self._counted: tuple[Stamp | None, int, list[Loss]] = (None, 0, [])
+        self._file: tuple[int, int] | None = None
+        self._counted: tuple[Stamp | None, int, int, list[Loss]] = (None, 0, 0, [])
         self._drift: Drift | None = None
         self._attempt = 0
         self._failure: StoreUnavailable | None = None
@@ -80,23 +89,26 @@ class StoreHandle:
         stamp = store.stamp()
         if stamp != self._counted[0]:
             settled = stamp if stamp.is_settled() else None
-            self._counted = settled, await recorded_requests(store), await read_losses(store)
+            requests, span = await recorded_requests(store), await recorded_span(store)
+            last_ms = 0 if span is None else span[1] - QUARTER_MS
+            self._counted = settled, requests, last_ms, await read_losses(store)
         key = (stamp, files.stamps_read())
         if self._drift is None or self._drift.key != key:
             self._drift = await describe_drift(store, files.disks(), key, self._drift)
-        return Figures(self._counted[1], stamp.size_bytes(), self._counted[2], self._drift.text)
+        _, requests, last_ms, losses = self._counted
+        return Figures(requests, last_ms, stamp.size_bytes(), losses, self._drift.text)
 
     async def sound(self) -> Store:
-        """Return the open store, whose sums were compared with each other once.
+        """Return the open store, whose names were looked at once; sums are compared when a report reads them.
 
         Raises:
-            StoreUnavailable: they differ, or as ``get``.
+            StoreUnavailable: some are missing, or as ``get``.
         """
         store = await self.get()
         if self._sound is not store:
             async with self._checking:
                 if self._sound is not store:
-                    await require_sound(store)
+                    await require_names(store)
                     self._sound = store
         return store
 
@@ -120,20 +132,29 @@ class StoreHandle:
         return self._store
 
     def _is_current(self, store: Store, path: Path) -> bool:
-        return path == self._asked and not (store.missing and os.path.exists(store.path))  # noqa: PTH110 - never raises
+        if path != self._asked:
+            return False
+        try:
+            return identity(store.path) == self._file
+        except OSError:  # the disk does not say; whoever reads will
+            return True
 
     async def _open(self, path: Path) -> Store:
-        await self._close()
+        old = self._forget()
+        if old is not None:
+            await old.retire()
         self._attempt, self._failure = self._attempt + 1, None
         try:
             chosen = await anyio.to_thread.run_sync(choose_path, path)
-            store = await Store.open(chosen, read_only=self._read_only)
-            if self._opened is not None:
-                try:
+            store = await Store.open(chosen, read_only=self.read_only)
+            try:
+                with translated(chosen):
+                    self._file = identity(chosen)
+                if self._opened is not None:
                     await self._opened(store)
-                except BaseException:
-                    await store.close()
-                    raise
+            except BaseException:
+                await store.close()
+                raise
         except StoreUnavailable as error:
             self._failure = error
             raise
@@ -144,13 +165,14 @@ class StoreHandle:
     async def close(self) -> None:
         """Close it; closing twice is fine."""
         async with self._opening:
-            await self._close()
+            store = self._forget()
+            if store is not None:
+                await store.close()
 
-    async def _close(self) -> None:
+    def _forget(self) -> Store | None:
         store, self._store, self._sound = self._store, None, None
-        self._counted = None, 0, []
-        if store is not None:
-            await store.close()
+        self._counted = None, 0, 0, []
+        return store
 
 
 def _again(error: StoreUnavailable) -> StoreUnavailable:

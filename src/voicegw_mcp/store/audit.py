@@ -3,7 +3,7 @@
 SQLite checks no content: a bit that flips inside a number is read as another number. What was counted several times can be
 compared, and where one copy differs from the others that one is wrong. ``TOTALS`` is the cheap comparison (one pass
 over the rollups), ``inspect_span`` the whole one. Works on values only: ``store.repair`` and ``store.backup`` decide what follows.
-May import ``store`` and ``errors``.
+May import ``domain``, ``store`` and ``errors``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from voicegw_mcp.store.agreement import CHECKED, same_sums
 from voicegw_mcp.store.failures import contradicting
 from voicegw_mcp.store.histogram import Histogram, lane_of
-from voicegw_mcp.store.rollups import EIGHT_DAYS_MS, GRAINS_MS, HOUR_MS
+from voicegw_mcp.store.rollups import COUNTED, EIGHT_DAYS_MS, GRAINS_MS, HOUR_MS, IS_TIMED
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from voicegw_mcp.store.reader import Reads
 
@@ -34,7 +35,7 @@ BROKEN: Final[Value] = ()
 
 # What each column of a rollup is, said of the rows of its cell.
 _ROLLUP: Final = {
-    "requests": "COUNT(*)",
+    "requests": COUNTED,
     "unpriced": "SUM(cost_nanousd IS NULL)",
     "estimated": "SUM(estimated)",
     "cost_nanousd": "COALESCE(SUM(cost_nanousd), 0)",
@@ -43,22 +44,16 @@ _ROLLUP: Final = {
     "output_tokens": "SUM(output_tokens)",
     "cached_tokens": "SUM(cached_tokens)",
     "characters": "SUM(characters)",
-    "ttfb_count": "SUM(status <> 'error' AND ttfb_us IS NOT NULL)",
-    "ttfb_sum_us": "COALESCE(SUM(ttfb_us) FILTER (WHERE status <> 'error'), 0)",
-    "total_count": "SUM(status <> 'error' AND total_us IS NOT NULL)",
-    "total_sum_us": "COALESCE(SUM(total_us) FILTER (WHERE status <> 'error'), 0)",
+    "ttfb_count": f"SUM({IS_TIMED} AND ttfb_us IS NOT NULL)",
+    "ttfb_sum_us": f"COALESCE(SUM(ttfb_us) FILTER (WHERE {IS_TIMED}), 0)",
+    "total_count": f"SUM({IS_TIMED} AND total_us IS NOT NULL)",
+    "total_sum_us": f"COALESCE(SUM(total_us) FILTER (WHERE {IS_TIMED}), 0)",
     "cost_max_nanousd": "COALESCE(MAX(cost_nanousd), 0)",
     "total_max_us": "COALESCE(MAX(total_us), 0)",
 }
-_SUMMED: Final = tuple(_ROLLUP)[:-2]
-_STATUS: Final = "CASE status WHEN 'success' THEN 1 WHEN 'error' THEN 2 WHEN 'fallback' THEN 3 WHEN 'cancelled' THEN 4 ELSE 9 END"
 
-TOTALS: Final = (
-    f"SELECT grain_s, {', '.join(f'SUM({name})' for name in _SUMMED)}, SUM(requests * series_id), "  # noqa: S608 - constants
-    f"SUM(requests * {_STATUS}), SUM(requests * (bucket_ms / {EIGHT_DAYS_MS})), "
-    "SUM(bucket_ms % (grain_s * 1000) <> 0) FROM rollup GROUP BY grain_s"
-)
-"""One row for each grain: its totals, checks of its keys, and how many of its cells begin where none can."""
+TOTALS: Final = f"SELECT grain_s, {CHECKED} FROM rollup GROUP BY grain_s"  # noqa: S608 - constants
+"""One row for each grain: its totals, a check of its keys, and how many of its cells begin where none can."""
 NAMELESS: Final = (
     f"SELECT COUNT(*) FROM rollup WHERE grain_s = {EIGHT_DAYS_MS // 1000} "  # noqa: S608 - constants
     "AND series_id NOT IN (SELECT series_id FROM series)"
@@ -71,9 +66,8 @@ NAMES: Final = "PRAGMA integrity_check(series)"
 def totals_agree(totals: Sequence[Sequence[Any]], nameless: int, names: str) -> bool:
     """Say whether the answers of ``TOTALS``, ``NAMELESS`` and ``NAMES`` are those of a sound store."""
     grains = {row[0] for row in totals}
-    same = len({tuple(row[1:-1]) for row in totals}) <= 1
     whole = not totals or grains == {grain // 1000 for grain in GRAINS_MS}
-    return same and whole and not any(row[-1] for row in totals) and not nameless and names == "ok"
+    return whole and same_sums([row[1:] for row in totals]) and not nameless and names == "ok"
 
 
 def agrees(connection: sqlite3.Connection) -> bool:
@@ -85,15 +79,14 @@ def agrees(connection: sqlite3.Connection) -> bool:
     )
 
 
-async def require_sound(reads: Reads) -> None:
-    """Make the cheap comparison as a reader.
+async def require_names(reads: Reads) -> None:
+    """Look whether every series has its names; what sums a report reads is compared when it reads them.
 
     Raises:
-        StoreUnavailable: something differs, or the store cannot be read.
+        StoreUnavailable: not so, or the store cannot be read.
     """
-    totals = await reads.read(TOTALS)
     nameless, names = await reads.read(NAMELESS), await reads.read(NAMES)
-    if not totals_agree(totals, nameless[0][0], names[0][0]):
+    if nameless[0][0] or names[0][0] != "ok":
         raise contradicting(reads.path)
 
 
@@ -187,7 +180,7 @@ class HistogramKind:
         lanes: dict[tuple[int, Who], tuple[dict[int, int], dict[int, int]]] = {}
         found = connection.execute(
             f"SELECT timestamp_ms / {QUARTER_MS} * {QUARTER_MS}, series_id, ttfb_us, total_us FROM requests "  # noqa: S608 - constants
-            "WHERE timestamp_ms >= ? AND timestamp_ms < ? AND status <> 'error' "
+            f"WHERE timestamp_ms >= ? AND timestamp_ms < ? AND {IS_TIMED} "
             "AND (ttfb_us IS NOT NULL OR total_us IS NOT NULL)",
             (start_ms, end_ms),
         )
@@ -228,14 +221,19 @@ def spans(connection: sqlite3.Connection) -> list[int]:
     return sorted(number * EIGHT_DAYS_MS for (number,) in found if isinstance(number, int))
 
 
-def inspect_span(connection: sqlite3.Connection, start_ms: int, horizon_ms: int) -> list[Difference]:
-    """Compare all cells of one span, and its rows from ``horizon_ms`` on, in the caller's transaction."""
+def inspect_span(
+    connection: sqlite3.Connection, start_ms: int, horizon_ms: int, lost: Collection[str] = ()
+) -> list[Difference]:
+    """Compare all cells of one span, and its rows from ``horizon_ms`` on, in the caller's transaction.
+
+    ``lost`` are tables that could not be read to their end: a cell that is in no grain of them was lost, and the rows are right.
+    """
     found: list[Difference] = []
     for kind in KINDS:
         levels = [_read(connection, kind, grain, start_ms) for grain in GRAINS_MS]
         complete = max(start_ms, horizon_ms)
         rows = kind.rows(connection, complete, start_ms + EIGHT_DAYS_MS)
-        found += _Judge(kind, levels, rows, complete).differences()
+        found += _Judge(kind, levels, rows, complete, cells_lost=kind.table in lost).differences()
     return found
 
 
@@ -267,7 +265,10 @@ def _read(connection: sqlite3.Connection, kind: Kind, grain_ms: int, start_ms: i
 class _Judge:
     """Decides what the cells of a span should be: the copy that most of the others agree with."""
 
-    def __init__(self, kind: Kind, levels: list[Cells], rows: Cells, complete_ms: int) -> None:
+    def __init__(
+        self, kind: Kind, levels: list[Cells], rows: Cells, complete_ms: int, *, cells_lost: bool
+    ) -> None:
+        self._cells_lost = cells_lost
         self._kind = kind
         self._levels = levels
         self._rows = rows
@@ -298,10 +299,15 @@ class _Judge:
             sums = {key: self._sum(quarters.get(key, {}).values()) for key in inside}
             hours_hold = self._sum(hours[key] for key in inside if key in hours) == days.get(day)
             quarters_hold = self._sum(value for value in sums.values() if value is not None) == days.get(day)
+            rows_hold = self._sum(
+                value for key in inside for value in rows.get(key, {}).values()
+            ) == days.get(day)
             for key in inside:
                 cells = quarters.get(key, {})
                 if key[0] >= self._complete:
-                    cells = self._by_rows(key, cells, rows.get(key, {}), agreed=sums[key] == hours.get(key))
+                    agreed = sums[key] == hours.get(key) and (hours_hold or not rows_hold)
+                    agreed = agreed and (key in hours or not self._cells_lost)
+                    cells = self._by_rows(key, cells, rows.get(key, {}), agreed=agreed)
                 elif (
                     sums[key] != hours.get(key)
                     and (hours_hold or not quarters_hold)

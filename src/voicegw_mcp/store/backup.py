@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from voicegw_mcp.errors import InvalidInput, StoreUnavailable
 from voicegw_mcp.store.audit import TOTALS, agrees
 from voicegw_mcp.store.failures import translated
-from voicegw_mcp.store.repair import audit, integrity
+from voicegw_mcp.store.repair import audit, integrity, is_damage, remove
 from voicegw_mcp.store.schema import connect, is_foreign, prepare
 
 if TYPE_CHECKING:
@@ -32,9 +32,21 @@ if TYPE_CHECKING:
 
 _PAGES: Final = 2_000
 """Pages of one step (8 MB): between two of them Ctrl-C is heard and the bar moves."""
-_TABLES: Final = ("requests", "rollup", "histogram", "series", "price", "changes", "retention", "lost")
+_TABLES: Final = (
+    "requests",
+    "rollup",
+    "histogram",
+    "series",
+    "price",
+    "changes",
+    "retention",
+    "lost",
+    "session_cell",
+    "touched",
+)
 _SHARED: Final = (0x40000002, 510)
 """First byte and number of the bytes that every open connection holds a shared lock on (SQLite file format, os_unix.c)."""
+_HEADER: Final = b"SQLite format 3\0"
 _NOT_LINKED: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -74,41 +86,33 @@ def back_up(
     Args:
         store: the file, up to date in its schema.
         target: the backup's file; mode 0600.
-        force: replace a file that is there.
+        force: replace a backup that is there.
         progress: called with pages done and pages in all.
 
     Returns:
         What both hold.
 
     Raises:
-        InvalidInput: the target is there already, or is the store.
+        InvalidInput: the target is there already (and no backup, with ``force``), or is one of the store's files.
         StoreUnavailable: locked, damaged, full, not permitted.
     """
-    if target.exists() and (not force or not target.is_file() or target.samefile(store)):
-        raise InvalidInput(
-            f"{target} is there already.",
-            field="file",
-            hint="Name another file, or replace it with --force."
-            if target.is_file() and not target.samefile(store)
-            else "Name another file.",
-        )
     partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
     try:
-        with translated(target):
+        with translated(target, "file"):
+            _require_free(store, target, force=force)
             os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         with translated(store), closing(connect(store, timeout_s=4, read_only=True)) as source:
             source.execute("BEGIN")
             held = figures(source)
-            with translated(target):
+            with translated(target, "file"):
                 _copy(source, partial, progress)
             source.execute("ROLLBACK")
         _require_same(store, partial, held)
-        with translated(target):
+        with translated(target, "file"):
             _sync(partial)
             _put(partial, target, force=force)
     finally:
-        for name in (partial, *_beside(partial)):
-            name.unlink(missing_ok=True)
+        remove(partial)
     return held
 
 
@@ -124,19 +128,21 @@ def verify(copy: Path, named: Path, progress: Callable[[int, int], None]) -> tup
         What it holds, and where its sums and rows contradict each other.
 
     Raises:
-        InvalidInput: no store of ours, or damaged.
-        StoreUnavailable: newer than this program.
+        InvalidInput: no store of ours, damaged, or newer than this program.
+        sqlite3.Error, OSError: untranslated; the disk refuses.
     """
     if is_foreign(copy):
         raise _unfit(named, "is a store of VoiceGateway.", f"Use `voicegw import {named}`.")
     try:
         with closing(connect(copy, timeout_s=4)) as connection:
-            ours = connection.execute(
-                "SELECT COUNT(*) FROM sqlite_master WHERE name IN ('voicegw_mcp_migrations', 'rollup', 'requests')"
-            ).fetchone()[0]
-        if ours != 3:
-            raise _unfit(named, "is no store of voicegw-mcp.", "Name a file that `voicegw backup` wrote.")
-        prepare(copy, deadline=time.monotonic() + 5)
+            if not _is_ours(connection):
+                raise _unfit(named, "is no store of voicegw-mcp.", "Name a file that `voicegw backup` wrote.")
+        try:
+            prepare(copy, deadline=time.monotonic() + 5)
+        except StoreUnavailable as error:
+            found, known = error.details["found"], error.details["known"]
+            what = f"has schema version {found}; this program knows versions up to {known}."
+            raise _unfit(named, what, "Update voicegw-mcp, or name another backup.") from error
         with closing(connect(copy, timeout_s=4)) as connection:
             if integrity(connection):
                 raise _damaged(named)
@@ -144,7 +150,7 @@ def verify(copy: Path, named: Path, progress: Callable[[int, int], None]) -> tup
             held = figures(connection)
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        raise _damaged(named) from error
+        raise (_damaged(named) if is_damage(error) else error) from error
     return held, found
 
 
@@ -154,11 +160,14 @@ def copy_file(source: Path, target: Path) -> None:
     Raises:
         InvalidInput: there is no such file, or it is no SQLite file.
     """
-    if not source.is_file():
-        raise _unfit(source, "does not exist or is not a file.", "Name a file that `voicegw backup` wrote.")
-    with translated(source), source.open("rb") as file:
-        if file.read(16) != b"SQLite format 3\0":
-            raise _unfit(source, "is not a SQLite file.", "Name a file that `voicegw backup` wrote.")
+    with translated(source, "file"):
+        if not source.is_file():
+            raise _unfit(
+                source, "does not exist or is not a file.", "Name a file that `voicegw backup` wrote."
+            )
+        with source.open("rb") as file:
+            if file.read(len(_HEADER)) != _HEADER:
+                raise _unfit(source, "is not a SQLite file.", "Name a file that `voicegw backup` wrote.")
     with translated(target):
         for old, new in zip((source, *_beside(source)[:1]), (target, *_beside(target)[:1]), strict=True):
             if old.exists():
@@ -187,18 +196,22 @@ def put_back(copy: Path, store: Path, kept: Path) -> None:
             _sync_folder(store)
             return
         _settle(store)
-        with _alone(store):
+        with _alone(store), contextlib.ExitStack() as taken_back:
             log, memory = _beside(store)
             try:
                 os.link(store, kept)
+                taken_back.callback(_remove, kept)
             except OSError as error:  # no links here: for a moment there is no store
                 if error.errno not in _NOT_LINKED:
                     raise
                 store.replace(kept)
+                taken_back.callback(_move, kept, store)
             if log.exists():  # of a damaged store, whose log could not be written back
                 log.replace(_beside(kept)[0])
+                taken_back.callback(_move, _beside(kept)[0], log)
             memory.unlink(missing_ok=True)
             copy.replace(store)
+            taken_back.pop_all()
             _sync_folder(store)
 
 
@@ -213,6 +226,48 @@ def compact(store: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def _require_free(store: Path, target: Path, *, force: bool) -> None:
+    own = (store, *_beside(store), store.with_name(f"{store.name}-journal"))
+    if os.path.realpath(target) in map(os.path.realpath, own) or (
+        target.exists() and store.exists() and target.samefile(store)
+    ):
+        raise InvalidInput(
+            f"{target} is a file of the store itself.", field="file", hint="Name another file."
+        )
+    if target.exists():
+        replaceable = target.is_file() and _is_backup(target)
+        hint = "Name another file, or replace it with --force." if replaceable else "Name another file."
+        if not force or not replaceable:
+            what = "is there already, and is no backup." if force else "is there already."
+            raise InvalidInput(f"{target} {what}", field="file", hint=hint)
+
+
+def _is_backup(path: Path) -> bool:
+    """Say whether a file may be replaced: an empty one, or a store of ours that nobody uses as such."""
+    with path.open("rb") as file:
+        if file.read(len(_HEADER)) not in {_HEADER, b""}:
+            return False
+    if not path.stat().st_size:
+        return True
+    try:
+        with closing(sqlite3.connect(_untouched(path), uri=True)) as connection:
+            return _is_ours(connection)
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return False
+
+
+def _is_ours(connection: sqlite3.Connection) -> bool:
+    found = connection.execute(
+        "SELECT COUNT(*) FROM sqlite_master WHERE name IN ('voicegw_mcp_migrations', 'rollup', 'requests')"
+    ).fetchone()
+    return found[0] == 3
+
+
+def _untouched(path: Path) -> str:
+    """Return the URI under which SQLite makes no files beside a file that nobody else is writing."""
+    return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+
+
 def _copy(source: sqlite3.Connection, partial: Path, progress: Callable[[int, int], None]) -> None:
     with closing(connect(partial, timeout_s=0)) as target:
         target.execute("PRAGMA journal_mode = OFF")
@@ -223,8 +278,7 @@ def _copy(source: sqlite3.Connection, partial: Path, progress: Callable[[int, in
 
 
 def _require_same(store: Path, partial: Path, held: Figures) -> None:
-    # "immutable" keeps SQLite from making files beside the copy; nobody else knows of it.
-    uri = f"{partial.absolute().as_uri()}?mode=ro&immutable=1"
+    uri = _untouched(partial)
     with translated(store), closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as copy:
         if integrity(copy) or figures(copy) != held or not agrees(copy):
             raise StoreUnavailable(
@@ -277,6 +331,16 @@ def _alone(store: Path) -> Generator[None]:
                 details={"path": str(store), "reason": "in_use"},
             ) from None
         yield
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _move(path: Path, back: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.replace(back)
 
 
 def _beside(path: Path) -> tuple[Path, Path]:

@@ -7,24 +7,26 @@ May import ``domain``, ``errors`` and ``store``.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from voicegw_mcp.errors import InvalidInput
 from voicegw_mcp.store.failures import translated
 from voicegw_mcp.store.losses import add_losses
 from voicegw_mcp.store.requests import insert_requests
-from voicegw_mcp.store.schema import choose_path, connect, prepare
+from voicegw_mcp.store.schema import choose_path, connect, identity, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from voicegw_mcp.domain import RequestRecord
     from voicegw_mcp.store.losses import Source
+
+Row: TypeAlias = "RequestRecord | Callable[[], RequestRecord]"
+"""A row, or what makes one where it is written: what takes long about it (a price) then holds up nobody."""
 
 _PATIENCE_S: Final = 0.5
 """How long one attempt waits for another program's lock. Short, so that who closes the recorder is heard."""
@@ -71,7 +73,7 @@ class BatchWriter:
                     connection = self._open()
                     added, refused = _transact(connection, rows, losses, self._source, now_ms)
                     # A file that was deleted or replaced takes rows as if nothing had happened, and they are gone with it.
-                    if self._file is not None and self._file == _identity(self._path):
+                    if self._file is not None and self._file == identity(self._path):
                         return added, refused
                     self.close()
             except BaseException:
@@ -89,17 +91,20 @@ class BatchWriter:
             self._path = choose_path(self._configured)
             prepare(self._path, deadline=time.monotonic() + _PATIENCE_S)
             self._connection = connect(self._path, timeout_s=_PATIENCE_S)
-            self._file = _identity(self._path)
+            self._file = identity(self._path)
             self._connection.execute("PRAGMA synchronous = NORMAL")
         return self._connection
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a path object costs more than the call, at every batch
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+def make_rows(given: Iterable[Row], lose: Callable[[str], None]) -> list[RequestRecord]:
+    """Return the rows, made where need be; ``lose`` is told the reason of each that cannot be made."""
+    rows: list[RequestRecord] = []
+    for row in given:
+        try:
+            rows.append(row() if callable(row) else row)
+        except Exception as error:  # noqa: BLE001 - as with a row that cannot be stored, the others are written
+            lose(_reason(error))
+    return rows
 
 
 def _transact(

@@ -25,14 +25,19 @@ _UNCHANGED = "Nothing was changed."
 
 
 @contextmanager
-def translated(path: Path) -> Generator[None]:
-    """Turn every ``sqlite3.Error`` and ``OSError`` raised inside into ``StoreUnavailable`` about ``path``."""
+def translated(path: Path, what: str = "store") -> Generator[None]:
+    """Turn every ``sqlite3.Error`` and ``OSError`` raised inside into ``StoreUnavailable`` about ``path``.
+
+    Args:
+        path: the file that is worked on.
+        what: how to call it.
+    """
     try:
         yield
     except sqlite3.Error as error:
-        raise _from_sqlite(path, error) from error
+        raise _from_sqlite(path, what, error) from error
     except OSError as error:
-        raise _from_system(path, error) from error
+        raise _from_system(path, what, error) from error
     except (
         UnicodeDecodeError
     ) as error:  # the module could not read SQLite's own message, which repeats damaged names
@@ -49,6 +54,16 @@ def damaged(path: Path) -> StoreUnavailable:
     )
 
 
+def missing(path: Path) -> StoreUnavailable:
+    """Return the error for a store that is not there, where none should be made."""
+    return StoreUnavailable(
+        f"There is no store at {path}.",
+        hint="It is made when the first request or change is recorded. `voicegw status` shows what is in force; "
+        "VOICEGW_DB_PATH names another one.",
+        details={"path": str(path), "reason": "missing"},
+    )
+
+
 def contradicting(path: Path) -> StoreUnavailable:
     """Return the error for a store whose sums do not agree with each other: any total may be wrong."""
     return StoreUnavailable(
@@ -58,55 +73,57 @@ def contradicting(path: Path) -> StoreUnavailable:
     )
 
 
-def _from_sqlite(path: Path, error: sqlite3.Error) -> StoreUnavailable:
+def _from_sqlite(path: Path, what: str, error: sqlite3.Error) -> StoreUnavailable:
     # Errors that the Python module raises itself (a closed connection, a number too large) carry no code.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     primary = code & 0xFF
     if primary in _LOCKED:
         return StoreUnavailable(
-            f"The store {path} is locked by another program.",
+            f"The {what} {path} is locked by another program.",
             hint="Close the program that holds it (a database browser, a backup, a long transaction) and try "
             f"again. {_UNCHANGED}",
             details={"path": str(path), "reason": "locked"},
         )
     if primary in _DAMAGED or code == sqlite3.SQLITE_IOERR_SHORT_READ:
         return damaged(path)
-    if primary == sqlite3.SQLITE_FULL:
-        return _full(path)
+    if (
+        primary == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
+    ):  # no room for the index of its log
+        return _full(path, what)
     if primary in _REFUSED:
-        return _refused(path, name)
+        return _refused(path, what, name)
     if primary == sqlite3.SQLITE_IOERR:
         return StoreUnavailable(
-            f"Reading or writing the store {path} failed ({name}).",
+            f"Reading or writing the {what} {path} failed ({name}).",
             hint=f"Check the disk and its free space, then try again. {_UNCHANGED}",
             details={"path": str(path), "reason": "io"},
         )
     return StoreUnavailable(
-        f"The store {path} could not answer ({name}).",
+        f"The {what} {path} could not answer ({name}).",
         hint="If the file belongs to another program, name another one with VOICEGW_DB_PATH. Otherwise please "
         "report it with the server's log (stderr).",
         details={"path": str(path), "reason": "unexpected"},
     )
 
 
-def _from_system(path: Path, error: OSError) -> StoreUnavailable:
+def _from_system(path: Path, what: str, error: OSError) -> StoreUnavailable:
     if error.errno in _NO_ROOM:
-        return _full(path)
-    return _refused(path, errno.errorcode.get(error.errno or 0, type(error).__name__))
+        return _full(path, what)
+    return _refused(path, what, errno.errorcode.get(error.errno or 0, type(error).__name__))
 
 
-def _full(path: Path) -> StoreUnavailable:
+def _full(path: Path, what: str) -> StoreUnavailable:
     return StoreUnavailable(
-        f"The disk that holds the store {path} is full.",
+        f"The disk that holds the {what} {path} is full.",
         hint=f"Free some space and try again. {_UNCHANGED}",
         details={"path": str(path), "reason": "full"},
     )
 
 
-def _refused(path: Path, name: str) -> StoreUnavailable:
+def _refused(path: Path, what: str, name: str) -> StoreUnavailable:
     return StoreUnavailable(
-        f"The store {path} cannot be opened or written ({name}).",
+        f"The {what} {path} cannot be opened or written ({name}).",
         hint="Check that the folder exists and that this user may read and write it and the file.",
         details={"path": str(path), "reason": "permission"},
     )

@@ -12,20 +12,22 @@ from __future__ import annotations
 import math
 import struct
 from bisect import bisect_left
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
 GAMMA: Final = 1.02 / 0.98
 RELATIVE_ERROR: Final = 0.02
 
 _LOG_GAMMA: Final = math.log(GAMMA)
 _LEAST_MS: Final = 0.1
-_MOST_MS: Final = 1e7
+MOST_MS: Final = 1e7
+"""Above this (2.8 h) a latency is none; below 0.1 ms all are one."""
 _FIRST: Final = math.floor(math.log(_LEAST_MS) / _LOG_GAMMA)
-LANES: Final = math.ceil(math.log(_MOST_MS) / _LOG_GAMMA) - _FIRST + 1
+LANES: Final = math.ceil(math.log(MOST_MS) / _LOG_GAMMA) - _FIRST + 1
 _WIDTH: Final = 4
 _BITS: Final = 8 * _WIDTH
 _HEADER: Final = struct.Struct("<BH")
@@ -95,38 +97,20 @@ class Histogram:
         """The counts as one number, what ``Histogram`` is made of: equal for equal histograms, and added by adding."""
         return self._lanes
 
-    def add(self, other: Histogram) -> None:
-        """Add the counts of another histogram."""
-        self._lanes += other._lanes
-
     def add_blob(self, blob: bytes) -> None:
         """Add a stored histogram.
 
         Raises:
             ValueError: the blob is not one that ``to_blob`` made.
         """
-        if len(blob) < _HEADER.size:
-            raise ValueError("too short for a histogram")
-        width, first = _HEADER.unpack_from(blob)
-        counts = blob[_HEADER.size :]
-        if width not in _LETTERS or len(counts) % width or first + len(counts) // width > LANES:
-            raise ValueError("not a histogram")
-        if width < _WIDTH:
-            wide = bytearray(len(counts) // width * _WIDTH)
-            for byte in range(width):
-                wide[byte::_WIDTH] = counts[byte::width]
-            counts = bytes(wide)
-        self._lanes += int.from_bytes(counts, "little") << (_BITS * first)
+        self._lanes += merged((blob,))
 
     def to_blob(self, *, wide: bool = False) -> bytes:
         """Return the stored form: the used lanes only, as narrow as the largest count allows, or ``wide``."""
         lanes = self._lanes
         if not lanes:
             return _HEADER.pack(1, 0)
-        # The lowest and the highest set bit say which lanes are used, without looking at the empty ones.
-        first = ((lanes & -lanes).bit_length() - 1) // _BITS
-        used = -(-lanes.bit_length() // _BITS) - first
-        counts = struct.unpack(f"<{used}I", (lanes >> _BITS * first).to_bytes(used * _WIDTH, "little"))
+        first, counts = _used(lanes)
         width = _WIDTH if wide else next(width for width in _LETTERS if max(counts) < 1 << (8 * width))
         return _HEADER.pack(width, first) + struct.pack(f"<{len(counts)}{_LETTERS[width]}", *counts)
 
@@ -134,21 +118,61 @@ class Histogram:
         """Return the number of values in each of the ``LANES`` lanes."""
         return struct.unpack(f"<{LANES}I", self._lanes.to_bytes(LANES * _WIDTH, "little"))
 
-    def percentiles(self, wanted: Sequence[float]) -> list[float]:
-        """Return estimates in ms for ``wanted`` (0 .. 100), none when the histogram is empty.
 
-        A percentile between two values is interpolated linearly, as VoiceGateway does; both ends are within
-        ``RELATIVE_ERROR``, so the result is too.
-        """
-        reached = list(accumulate(self.counts()))
-        total = reached[-1]
-        if not total:
-            return []
-        results: list[float] = []
-        for percent in wanted:
-            rank = percent / 100 * (total - 1)
-            below = math.floor(rank)
-            low = _ESTIMATES[bisect_left(reached, below + 1)]
-            high = _ESTIMATES[bisect_left(reached, min(below + 2, total))]
-            results.append(low + (high - low) * (rank - below))
-        return results
+def merged(blobs: Iterable[bytes]) -> int:
+    """Return the sum of stored histograms as one number, what ``Histogram.lanes`` is.
+
+    Raises:
+        ValueError: one of them is not what ``to_blob`` made.
+    """
+    # Added up per first lane, and put in place once at the end: half the time of a long addition for each.
+    sums: dict[int, int] = {}
+    for blob in blobs:
+        if len(blob) < _HEADER.size:
+            raise ValueError("too short for a histogram")
+        width, first = _HEADER.unpack_from(blob)
+        counts = blob[_HEADER.size :]
+        used, rest = divmod(len(counts), width) if width in _LETTERS else (0, 1)
+        if rest or first + used > LANES:
+            raise ValueError("not a histogram")
+        if width < _WIDTH:
+            wide = bytearray(used * _WIDTH)
+            for byte in range(width):
+                wide[byte::_WIDTH] = counts[byte::width]
+            counts = wide
+        sums[first] = sums.get(first, 0) + int.from_bytes(counts, "little")
+    return sum(counts << _BITS * first for first, counts in sums.items())
+
+
+@lru_cache(maxsize=1024)
+def percentiles_of(lanes: int, wanted: tuple[float, ...]) -> tuple[float, ...]:
+    """Return estimates in ms for ``wanted`` (0 .. 100), none when the histogram is empty.
+
+    A percentile between two values is interpolated linearly, as VoiceGateway does; both ends are within
+    ``RELATIVE_ERROR``, so the result is too.
+
+    Args:
+        lanes: the counts, as ``merged`` returns them.
+        wanted: which percentiles.
+    """
+    if not lanes:
+        return ()
+    first, counts = _used(lanes)
+    reached = list(accumulate(counts))
+    total = reached[-1]
+    results: list[float] = []
+    for percent in wanted:
+        rank = percent / 100 * (total - 1)
+        below = math.floor(rank)
+        low = _ESTIMATES[first + bisect_left(reached, below + 1)]
+        high = _ESTIMATES[first + bisect_left(reached, min(below + 2, total))]
+        results.append(low + (high - low) * (rank - below))
+    return tuple(results)
+
+
+def _used(lanes: int) -> tuple[int, tuple[int, ...]]:
+    """Return the number of the first used lane and the counts from there to the last one."""
+    # The lowest and the highest set bit say which lanes are used, without looking at the empty ones.
+    first = ((lanes & -lanes).bit_length() - 1) // _BITS
+    used = -(-lanes.bit_length() // _BITS) - first
+    return first, struct.unpack(f"<{used}I", (lanes >> _BITS * first).to_bytes(used * _WIDTH, "little"))

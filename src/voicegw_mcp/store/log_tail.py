@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from voicegw_mcp.store.requests import newest_number
+from voicegw_mcp.store.requests import last_number, newest_number
 
 if TYPE_CHECKING:
     from voicegw_mcp.store.reader import Reader
@@ -45,21 +45,33 @@ class LogTails:
 
 
 class _Tail:
+    """All rows numbered above ``_from`` and up to ``_up_to`` were looked at; ``_newest`` is the last of them that is seen."""
+
     def __init__(self) -> None:
         self._turn = anyio.Lock()
         self._newest = 0
+        self._from: int | None = None
+        self._up_to = 0
         self._stamp: Stamp | None = None
 
     async def wait(self, store: Store, reader: Reader, seen: int) -> None:
         while self._newest <= seen:
             async with self._turn:
                 if self._newest <= seen:
-                    await self._look(store, reader)
+                    await self._look(store, reader, seen)
                 if self._newest <= seen:
                     await anyio.sleep(POLL_S)
 
-    async def _look(self, store: Store, reader: Reader) -> None:
+    async def _look(self, store: Store, reader: Reader, seen: int) -> None:
         stamp = store.stamp()
-        if stamp != self._stamp:
-            self._newest = await newest_number(reader, self._newest)
-            self._stamp = stamp if stamp.is_settled() else None
+        if self._from is None or seen < self._from:
+            self._from = self._up_to = seen
+        elif stamp == self._stamp:
+            return
+        # In this order: what comes in between is looked at once more.
+        last = await last_number(reader)
+        newest = await newest_number(reader, self._up_to)
+        if newest > self._up_to:
+            self._newest = max(self._newest, newest)
+        self._up_to = max(self._up_to, last)
+        self._stamp = stamp if stamp.is_settled() else None

@@ -28,7 +28,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Self
 
 from voicegw_mcp.errors import StoreUnavailable
-from voicegw_mcp.store.batches import BatchWriter
+from voicegw_mcp.store.batches import BatchWriter, make_rows
 from voicegw_mcp.store.losses import Source
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
     from voicegw_mcp.domain import RequestRecord
+    from voicegw_mcp.store.batches import Row
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class Recorder:
     ) -> None:
         self.close()
 
-    def record(self, row: RequestRecord) -> None:
+    def record(self, row: Row) -> None:
         """Put a row into the queue; from any thread, a signal handler included. Never raises."""
         queue = self._queue
         waiting = queue.qsize()
@@ -170,7 +171,7 @@ class Recorder:
 
         Returns:
             Whether everything was written. While the store cannot be, it is tried for ``timeout_s``; then the rows are
-            counted as lost, and the log says how many.
+            counted as lost, and the log says how many. A store that is only slow is waited for.
         """
         if self._ended:
             return not self._lost[_UNWRITTEN]
@@ -181,7 +182,7 @@ class Recorder:
         mark = _Mark(last=True)
         self._put(mark)
         if thread is not None:
-            thread.join(timeout_s + _GRACE_S)
+            self._join(thread, timeout_s + _GRACE_S)
         elif first:  # nothing was recorded, or no thread could be started any more
             self._work(self._source())
         else:
@@ -194,6 +195,13 @@ class Recorder:
             logger.error("%d requests were not recorded: %s", self._lost[_UNWRITTEN], self._trouble)
         return not self._lost[_UNWRITTEN]
 
+    def _join(self, thread: threading.Thread, patience_s: float) -> None:
+        """Wait for the end of the thread, until it has got on with nothing for ``patience_s``."""
+        before = -1
+        while thread.is_alive() and before != self._batches:
+            before = self._batches
+            thread.join(patience_s)
+
     def counts(self) -> Counts:
         """Return what became of the rows until now."""
         with self._lock:
@@ -202,7 +210,7 @@ class Recorder:
     def _begin(self) -> None:
         """Start with nothing: when made, and in the child of a fork, where the parent's rows are the parent's."""
         # put() of a SimpleQueue may interrupt itself (signal handlers, the garbage collector); that of others deadlocks.
-        self._queue: SimpleQueue[RequestRecord | _Mark] = SimpleQueue()
+        self._queue: SimpleQueue[Row | _Mark] = SimpleQueue()
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -213,6 +221,7 @@ class Recorder:
         self._writer: BatchWriter | None = None
         self._writing = threading.Lock()
         self._written = 0
+        self._batches = 0
         self._in_hand = 0
         self._lost: Counter[str] = Counter()
         self._unreported: Counter[str] = Counter()
@@ -251,16 +260,18 @@ class Recorder:
         with closing(BatchWriter(self._path, source)) as writer:
             self._writer = writer
             while True:
-                rows, mark = self._next_batch()
+                given, mark = self._next_batch()
+                rows = make_rows(given, self._lose)
+                self._in_hand = len(rows)
                 written = not rows or self._write(writer, rows)
                 if mark is not None:
                     mark.reached.set()
                 if not written or (mark is not None and mark.last):
                     return
 
-    def _next_batch(self) -> tuple[list[RequestRecord], _Mark | None]:
+    def _next_batch(self) -> tuple[list[Row], _Mark | None]:
         """Wait for a row, then up to ``WINDOW_S`` for a batch of them; return the rows up to a mark, and the mark."""
-        rows: list[RequestRecord] = []
+        rows: list[Row] = []
         item = self._queue.get()
         if not isinstance(item, _Mark) and self._queue.qsize() < _FULL_BATCH:
             self._wait(WINDOW_S)
@@ -300,6 +311,7 @@ class Recorder:
             else:
                 with self._lock:
                     self._written += added
+                    self._batches += 1
                     self._in_hand = 0
                     self._lost += refused
                 return True

@@ -9,27 +9,33 @@ into a new one. May import ``store`` and ``errors``.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from voicegw_mcp.errors import StoreUnavailable
 from voicegw_mcp.store.audit import KINDS, inspect_span, spans, strays
-from voicegw_mcp.store.failures import damaged, translated
+from voicegw_mcp.store.failures import damaged, missing, translated
+from voicegw_mcp.store.log_indexes import make_error_texts, make_session_cells, session_cells_differ
+from voicegw_mcp.store.part_cache import touch_all
 from voicegw_mcp.store.retention import pruned_before
+from voicegw_mcp.store.rollup_writing import fill_peaks, unknown_peaks
+from voicegw_mcp.store.rollups import COUNTED
 from voicegw_mcp.store.salvage import Salvage, salvage
-from voicegw_mcp.store.schema import connect, prepare
+from voicegw_mcp.store.schema import TRIGGERS, connect, prepare, trigger_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from voicegw_mcp.store.audit import Difference
 
 _MOST_MESSAGES: Final = 20
 _PATIENCE_S: Final = 4.0
+_TRIGGER: Final = "trigger "
 _INDEX_ONLY: Final = ("wrong # of entries in index", "non-unique entry in index")
 
 
@@ -80,7 +86,8 @@ def repair_store(store: Path, into: Path, *, dry_run: bool, progress: Callable[[
 
     Args:
         store: the file; others may have it open.
-        into: where to save what can be read, when the structure is damaged; must not be there.
+        into: where to save what can be read, when the structure is damaged; must not be there. It has another name
+            until it is whole.
         dry_run: change nothing and save nothing.
         progress: called with spans of eight days compared, and spans in all.
 
@@ -88,41 +95,48 @@ def repair_store(store: Path, into: Path, *, dry_run: bool, progress: Callable[[
         StoreUnavailable: there is no such file, it is locked, not permitted, newer than this program, or so damaged that
             nothing can be read.
     """
-    if not store.is_file():
-        raise StoreUnavailable(
-            f"There is no store at {store}.",
-            hint="It is made when the first request or change is recorded.",
-            details={"path": str(store), "reason": "missing"},
-        )
     with translated(store):
+        if not store.is_file():
+            raise missing(store)
         try:
             prepare(store, deadline=time.monotonic() + _PATIENCE_S, read_only=dry_run)
             with closing(connect(store, timeout_s=_PATIENCE_S, read_only=dry_run)) as connection:
-                messages = integrity(connection)
+                messages = [*integrity(connection), *wrong_triggers(connection)]
                 indexes = bool(messages) and only_indexes(messages)
                 if not messages or (indexes and not dry_run and make_indexes(connection)):
                     return _compared(
                         connection, messages, indexes=indexes, dry_run=dry_run, progress=progress
                     )
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             messages, indexes = [str(error)], False
         if dry_run:
             return Repair(len(messages), indexes, None, None, mended=False, lost_rows=0)
+        partial = into.with_name(f"{into.name}.partial-{os.getpid()}")
         try:
-            saved = salvage(store, into)
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            remove(into)
-            raise (damaged(store) if _is_damage(error) else error) from error
-        with closing(connect(into, timeout_s=4)) as connection:
-            return _compared(connection, messages, saved=saved, progress=progress)
+            saved = _saved(store, partial)
+            with closing(connect(partial, timeout_s=_PATIENCE_S)) as connection:
+                done = _compared(connection, messages, saved=saved, progress=progress)
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # synced with that
+            partial.replace(into)
+        finally:
+            remove(partial)
+        return done
+
+
+def _saved(store: Path, into: Path) -> Salvage:
+    try:
+        return salvage(store, into)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise (damaged(store) if is_damage(error) else error) from error
 
 
 def remove(store: Path) -> None:
-    """Remove a file of ours and what SQLite may have put beside it."""
+    """Remove a file of ours and what SQLite may have put beside it, as far as the disk lets it."""
     for suffix in ("", "-wal", "-shm"):
-        store.with_name(f"{store.name}{suffix}").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            store.with_name(f"{store.name}{suffix}").unlink()
 
 
 def integrity(connection: sqlite3.Connection) -> list[str]:
@@ -130,25 +144,58 @@ def integrity(connection: sqlite3.Connection) -> list[str]:
     try:
         found = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_MOST_MESSAGES})")]
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        if not _is_damage(error):
+        if not is_damage(error):
             raise
         return [str(error)]
-    return [] if found == ["ok"] else found
+    return _lost_pages(connection) if found == ["ok"] else found
+
+
+def _lost_pages(connection: sqlite3.Connection) -> list[str]:
+    """Say so when pages belong to nothing, which SQLite does not look at where the first table it comes to is a virtual one."""
+    try:
+        pages, page_bytes, lost = connection.execute(
+            "SELECT page_count, page_size, page_count - freelist_count - (SELECT COUNT(*) FROM dbstat) "
+            "FROM pragma_page_count, pragma_page_size, pragma_freelist_count"
+        ).fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        return []  # not every SQLite has dbstat
+    # The page at 2^30 bytes is for locks (SQLite file format, 1.4).
+    return [f"{lost} pages are lost"] if lost > (pages * page_bytes > 1 << 30) else []
 
 
 def only_indexes(messages: list[str]) -> bool:
-    """Say whether only indexes are wrong, which can be made anew."""
+    """Say whether only indexes and triggers are wrong, which can be made anew."""
     return all(
-        text.startswith(_INDEX_ONLY) or (text.startswith("row ") and "missing from index" in text)
+        text.startswith((*_INDEX_ONLY, _TRIGGER))
+        or (text.startswith("row ") and "missing from index" in text)
         for text in messages
     )
 
 
+def wrong_triggers(connection: sqlite3.Connection) -> list[str]:
+    """Return a complaint for each trigger that is missing, altered or not ours."""
+    found = dict(connection.execute(TRIGGERS).fetchall())
+    return [f"{_TRIGGER}{name}" for name, _ in sorted(found.items() ^ trigger_texts().items())]
+
+
+def _make_triggers(connection: sqlite3.Connection) -> None:
+    if wrong_triggers(connection):
+        for name, _ in connection.execute(TRIGGERS).fetchall():
+            quoted = name.replace('"', '""')
+            connection.execute(f'DROP TRIGGER "{quoted}"')
+        for text in trigger_texts().values():
+            connection.execute(text)
+        touch_all(connection)
+
+
 def make_indexes(connection: sqlite3.Connection) -> bool:
-    """Make all indexes anew and say whether that helped; when it did not, nothing is changed."""
+    """Make all indexes and triggers anew and say whether that helped; when it did not, nothing is changed."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute("REINDEX")
+        _make_triggers(connection)
         helped = not integrity(connection)
     except (sqlite3.IntegrityError, sqlite3.DatabaseError) as error:
         connection.execute("ROLLBACK")
@@ -159,30 +206,34 @@ def make_indexes(connection: sqlite3.Connection) -> bool:
     return helped
 
 
-def audit(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> Findings:
+def audit(
+    connection: sqlite3.Connection, progress: Callable[[int, int], None], lost: Collection[str] = ()
+) -> Findings:
     """Compare everything that was counted several times; each span of eight days in a snapshot of its own.
 
     Args:
         connection: in autocommit mode.
         progress: called with spans done and spans in all.
+        lost: tables that could not be saved whole.
     """
     found = Findings(strays=strays(connection), nameless=_nameless(connection))
     starts = spans(connection)
     for number, start in enumerate(starts):
         progress(number, len(starts))
         connection.execute("BEGIN")
-        found.differences += inspect_span(connection, start, pruned_before(connection))
+        found.differences += inspect_span(connection, start, pruned_before(connection), lost)
         connection.execute("ROLLBACK")
     progress(len(starts), len(starts))
     return found
 
 
-def mend(connection: sqlite3.Connection, findings: Findings) -> list[Difference]:
+def mend(connection: sqlite3.Connection, findings: Findings, lost: Collection[str] = ()) -> list[Difference]:
     """Mend what an audit found, span by span, each in a transaction that compares again; return what was mended.
 
     Args:
         connection: in autocommit mode.
         findings: of ``audit``.
+        lost: as of ``audit``.
     """
     mended: list[Difference] = []
     with _transaction(connection):
@@ -195,10 +246,12 @@ def mend(connection: sqlite3.Connection, findings: Findings) -> list[Difference]
             _name(connection, table, number)
     for start in spans(connection):
         with _transaction(connection):
-            for difference in inspect_span(connection, start, pruned_before(connection)):
+            for difference in inspect_span(connection, start, pruned_before(connection), lost):
                 if difference.remedy != "keep":
                     _write(connection, difference)
                 mended.append(difference)
+    with _transaction(connection):
+        touch_all(connection)
     return mended
 
 
@@ -211,19 +264,35 @@ def _compared(
     dry_run: bool = False,
     progress: Callable[[int, int], None],
 ) -> Repair:
-    findings = audit(connection, progress)
+    incomplete = saved.broken if saved is not None else ()
+    findings = audit(connection, progress, incomplete)
     mended = not findings.is_clean() and not dry_run
     if mended:
-        findings.differences = mend(connection, findings)
+        findings.differences = mend(connection, findings, incomplete)
+    if not dry_run:
+        _make_log_indexes(connection)
     lost = connection.execute(
         "SELECT (SELECT COALESCE(SUM(requests), 0) FROM rollup WHERE grain_s = 86400 AND bucket_ms >= ?)"
-        " - (SELECT COUNT(*) FROM requests WHERE timestamp_ms >= ?)",
+        f" - (SELECT COALESCE({COUNTED}, 0) FROM requests WHERE timestamp_ms >= ?)",
         (pruned_before(connection),) * 2,
     ).fetchone()[0]
     return Repair(len(messages), indexes, saved, findings, mended, max(0, lost))
 
 
-def _is_damage(error: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
+def _make_log_indexes(connection: sqlite3.Connection) -> None:
+    """Make anew what leads to rows and holds nothing of its own, where it is wrong or nobody can tell."""
+    if session_cells_differ(connection):
+        with _transaction(connection):
+            make_session_cells(connection)
+    with _transaction(connection):
+        make_error_texts(connection)
+    for grain_ms, bucket_ms in unknown_peaks(connection, pruned_before(connection)):
+        with _transaction(connection):
+            fill_peaks(connection, grain_ms, bucket_ms)
+
+
+def is_damage(error: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
+    """Say whether an error is of a damaged file, and not of a lock or a disk."""
     if isinstance(error, UnicodeDecodeError):  # of SQLite's own message, which repeats damaged names
         return True
     code = getattr(error, "sqlite_errorcode", 0)
@@ -280,10 +349,15 @@ def _write(connection: sqlite3.Connection, difference: Difference) -> None:
     kind = next(kind for kind in KINDS if kind.table == difference.table)
     names = ("grain_s", "bucket_ms", *kind.key)
     key = (difference.grain_s, difference.bucket_ms, difference.series_id, difference.status)[: len(names)]
-    connection.execute(f"DELETE FROM {kind.table} WHERE {' AND '.join(f'{name} = ?' for name in names)}", key)
-    if difference.value is not None:
-        values = (*key, *kind.stored(difference.value, difference.grain_s * 1000))
-        marks = ", ".join("?" for _ in values)
+    if difference.value is None:
         connection.execute(
-            f"INSERT INTO {kind.table} ({', '.join((*names, *kind.columns))}) VALUES ({marks})", values
+            f"DELETE FROM {kind.table} WHERE {' AND '.join(f'{name} = ?' for name in names)}", key
         )
+        return
+    values = (*key, *kind.stored(difference.value, difference.grain_s * 1000))
+    connection.execute(
+        f"INSERT INTO {kind.table} ({', '.join((*names, *kind.columns))}) VALUES ({', '.join('?' for _ in values)}) "
+        f"ON CONFLICT ({', '.join(names)}) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name in kind.columns),
+        values,
+    )

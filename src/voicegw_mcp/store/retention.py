@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from voicegw_mcp.domain import DAY_MS
+from voicegw_mcp.store.log_indexes import delete_rows
 from voicegw_mcp.store.requests import insert_requests
 
 if TYPE_CHECKING:
@@ -75,10 +76,7 @@ def prune_batch(connection: sqlite3.Connection, before_ms: int, *, most: int = B
         "THEN excluded.pruned_before_ms ELSE retention.pruned_before_ms END",
         (before_ms,),
     )
-    return connection.execute(
-        f"DELETE FROM requests WHERE seq IN (SELECT seq FROM requests WHERE {_OLD} ORDER BY timestamp_ms LIMIT ?)",  # noqa: S608 - a constant
-        (before_ms, most),
-    ).rowcount
+    return delete_rows(connection, f"WHERE {_OLD} ORDER BY timestamp_ms LIMIT ?", (before_ms, most))
 
 
 def insert_imported(connection: sqlite3.Connection, records: Sequence[RequestRecord]) -> Imported:

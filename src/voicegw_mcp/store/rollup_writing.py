@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from voicegw_mcp.domain import DAY_MS, QUARTER_MS
+from voicegw_mcp.domain import DAY_MS, QUARTER_MS, UNCOUNTED, UNTIMED
 from voicegw_mcp.store.histogram import grown_blob, lane_of
+from voicegw_mcp.store.peaks import merge_peaks, peaks_of
 from voicegw_mcp.store.rollups import GRAINS_MS, SUMMED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
+    from voicegw_mcp.store.log_rows import LogRow
     from voicegw_mcp.store.reader import Row
 
 _HIGHEST: Final = ("cost_max_nanousd", "total_max_us")
 _KEY: Final = ("grain_s", "bucket_ms", "series_id", "status")
 _UPSERT: Final = (
-    f"INSERT INTO rollup ({', '.join((*_KEY, *SUMMED, *_HIGHEST))}) "
-    f"VALUES ({', '.join('?' for _ in (*_KEY, *SUMMED, *_HIGHEST))}) "
+    f"INSERT INTO rollup ({', '.join((*_KEY, *SUMMED, *_HIGHEST, 'peaks'))}) "
+    f"VALUES ({', '.join('?' for _ in (*_KEY, *SUMMED, *_HIGHEST, 'peaks'))}) "
     f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
     + ", ".join(
         [f"{name} = rollup.{name} + excluded.{name}" for name in SUMMED]
@@ -34,58 +37,48 @@ _UPSERT: Final = (
             f"{name} = CASE WHEN rollup.{name} > excluded.{name} THEN rollup.{name} ELSE excluded.{name} END"
             for name in _HIGHEST
         ]
+        + ["peaks = excluded.peaks"]
     )
 )
+_PEAKS: Final = f"SELECT peaks FROM rollup WHERE {' AND '.join(f'{name} = ?' for name in _KEY)}"
 _REPLACE: Final = (
     "INSERT INTO histogram (grain_s, bucket_ms, series_id, ttfb, total) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (grain_s, bucket_ms, series_id) DO UPDATE SET ttfb = excluded.ttfb, total = excluded.total"
 )
 
+_Cell: TypeAlias = Sequence[Any]
+"""Numbers: those that are added up, then the highest ones. Last the peaks; of a row what they are made of."""
+
 Lanes: TypeAlias = tuple[Counter[int], Counter[int]]
 """How many values of ttfb and of total are in each lane."""
 
 
-class LoggedRow(NamedTuple):
-    """A row of ``requests``, in the order of its columns. ``price_id`` and ``series_id`` refer to their tables."""
-
-    seq: int
-    id: str
-    timestamp_ms: int
-    series_id: int
-    status: str
-    session_id: str | None
-    audio_ms: int
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    characters: int
-    cost_nanousd: int | None
-    price_id: int
-    ttfb_us: int | None
-    total_us: int | None
-    error_kind: str | None
-    error_message: str | None
-    fallback_from: str | None
-    estimated: int
-
-
-def add_to_rollups(connection: sqlite3.Connection, rows: Iterable[LoggedRow]) -> None:
+def add_to_rollups(connection: sqlite3.Connection, rows: Iterable[LogRow]) -> None:
     """Add rows that were just inserted to the sums and histograms of all grains, in the caller's transaction."""
-    cells: dict[tuple[int, int, str], list[Sequence[int]]] = {}
+    cells: dict[tuple[int, int, str], list[_Cell]] = {}
     lanes: dict[tuple[int, int], Lanes] = {}
     for row in rows:
         bucket = row.timestamp_ms // QUARTER_MS * QUARTER_MS
         cells.setdefault((bucket, row.series_id, row.status), []).append(_cell(row))
-        if row.status != "error" and (row.ttfb_us is not None or row.total_us is not None):
-            ttfb, total = lanes.setdefault((bucket, row.series_id), (Counter(), Counter()))
+        if row.status not in UNTIMED and (row.ttfb_us is not None or row.total_us is not None):
+            known = lanes.get((bucket, row.series_id))
+            if known is None:  # not setdefault: it would make two counters a row
+                known = lanes[bucket, row.series_id] = (Counter(), Counter())
+            ttfb, total = known
             if row.ttfb_us is not None:
                 ttfb[lane_of(row.ttfb_us / 1000)] += 1
             if row.total_us is not None:
                 total[lane_of(row.total_us / 1000)] += 1
-    sums = {key: _total(group) for key, group in cells.items()}
+    sums = {key: _total(group, peaks_of) for key, group in cells.items()}
     for grain in GRAINS_MS:
         sums, lanes = _coarser(sums, lanes, grain)
-        connection.executemany(_UPSERT, ((grain // 1000, *key, *cell) for key, cell in sorted(sums.items())))
+        connection.executemany(
+            _UPSERT,
+            [
+                (grain // 1000, *key, *cell[:-1], _grown_peaks(connection, (grain // 1000, *key), cell[-1]))
+                for key, cell in sorted(sums.items())
+            ],
+        )
         connection.executemany(
             _REPLACE,
             [
@@ -99,13 +92,57 @@ def add_to_rollups(connection: sqlite3.Connection, rows: Iterable[LoggedRow]) ->
         )
 
 
-def _cell(row: LoggedRow) -> list[int]:
-    cost = row.cost_nanousd
-    counted = row.status != "error"
-    ttfb = row.ttfb_us if counted else None
-    total = row.total_us if counted else None
+def unknown_peaks(connection: sqlite3.Connection, since_ms: int) -> list[tuple[int, int]]:
+    """Return grain (ms) and start of the times from ``since_ms`` on with a cell whose peaks are not known, finest first."""
     return [
-        1,
+        (grain, bucket)
+        for grain in GRAINS_MS
+        for (bucket,) in connection.execute(
+            "SELECT DISTINCT bucket_ms FROM rollup WHERE grain_s = ? AND bucket_ms >= ? AND peaks IS NULL",
+            (grain // 1000, since_ms),
+        )
+    ]
+
+
+def fill_peaks(connection: sqlite3.Connection, grain_ms: int, bucket_ms: int) -> None:
+    """Work out the peaks that are not known of the cells of a time, whose rows are all there, in the caller's transaction.
+
+    They are put together from those of finer cells; of a quarter hour they are made from its rows.
+    """
+    parts: dict[tuple[int, str], list[Any]] = {}
+    if grain_ms == QUARTER_MS:
+        rows = connection.execute(
+            "SELECT series_id, status, total_us, cost_nanousd FROM requests WHERE timestamp_ms >= ? AND timestamp_ms < ?",
+            (bucket_ms, bucket_ms + grain_ms),
+        )
+        for series_id, status, total_us, cost in rows:
+            sound = {type(total_us), type(cost)} <= {int, type(None)}
+            parts.setdefault((series_id, status), []).append(peaks_of([(total_us, cost)]) if sound else None)
+    else:
+        finer = GRAINS_MS[GRAINS_MS.index(grain_ms) - 1]
+        cells = connection.execute(
+            "SELECT series_id, status, peaks FROM rollup WHERE grain_s = ? AND bucket_ms >= ? AND bucket_ms < ?",
+            (finer // 1000, bucket_ms, bucket_ms + grain_ms),
+        )
+        for series_id, status, peaks in cells:
+            parts.setdefault((series_id, status), []).append(peaks)
+    connection.executemany(
+        f"UPDATE rollup SET peaks = ? WHERE {' AND '.join(f'{name} = ?' for name in _KEY)} AND peaks IS NULL",
+        [
+            (merge_peaks(known), grain_ms // 1000, bucket_ms, *who)
+            for who, known in parts.items()
+            if all(isinstance(part, bytes) for part in known)
+        ],
+    )
+
+
+def _cell(row: LogRow) -> _Cell:
+    cost = row.cost_nanousd
+    timed = row.status not in UNTIMED
+    ttfb = row.ttfb_us if timed else None
+    total = row.total_us if timed else None
+    return [
+        row.status not in UNCOUNTED,
         cost is None,
         row.estimated,
         cost or 0,
@@ -120,23 +157,34 @@ def _cell(row: LoggedRow) -> list[int]:
         total or 0,
         cost or 0,
         row.total_us or 0,
+        (row.total_us, cost),
     ]
 
 
-def _total(group: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Return several cells as one."""
+def _grown_peaks(
+    connection: sqlite3.Connection, key: tuple[int, int, int, str], added: bytes
+) -> bytes | None:
+    """Return the peaks of a cell with those of a batch; what is stored there and is none makes them unknown."""
+    known: Row | None = connection.execute(_PEAKS, key).fetchone()
+    if known is None:
+        return added
+    return merge_peaks((known[0], added)) if isinstance(known[0], bytes) else None
+
+
+def _total(group: Sequence[_Cell], join: Callable[[Iterable[Any]], bytes]) -> _Cell:
+    """Return several cells as one; ``join`` makes peaks of what is last in each."""
     if len(group) == 1:
-        return group[0]
+        return [*group[0][:-1], join((group[0][-1],))]
     columns = list(zip(*group, strict=True))
     summed = len(SUMMED)
-    return [*map(sum, columns[:summed]), *map(max, columns[summed:])]
+    return [*map(sum, columns[:summed]), *map(max, columns[summed:-1]), join(columns[-1])]
 
 
 def _coarser(
-    sums: dict[tuple[int, int, str], Sequence[int]], lanes: dict[tuple[int, int], Lanes], grain: int
-) -> tuple[dict[tuple[int, int, str], Sequence[int]], dict[tuple[int, int], Lanes]]:
+    sums: dict[tuple[int, int, str], _Cell], lanes: dict[tuple[int, int], Lanes], grain: int
+) -> tuple[dict[tuple[int, int, str], _Cell], dict[tuple[int, int], Lanes]]:
     """Return the same sums and counts per lane in cells of ``grain``."""
-    cells: dict[tuple[int, int, str], list[Sequence[int]]] = {}
+    cells: dict[tuple[int, int, str], list[_Cell]] = {}
     for (bucket, series_id, status), cell in sums.items():
         cells.setdefault((bucket // grain * grain, series_id, status), []).append(cell)
     merged: dict[tuple[int, int], Lanes] = {}
@@ -145,7 +193,7 @@ def _coarser(
         known = merged.get(key)
         # Added up into new ones: the finer grain's are still the caller's.
         merged[key] = counters if known is None else (known[0] + counters[0], known[1] + counters[1])
-    return {key: _total(group) for key, group in cells.items()}, merged
+    return {key: _total(group, merge_peaks) for key, group in cells.items()}, merged
 
 
 def _key_of(item: tuple[tuple[int, int], Lanes]) -> tuple[int, int]:

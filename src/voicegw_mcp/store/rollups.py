@@ -5,7 +5,7 @@ boundary, so any window is covered exactly by whole cells, the largest that fit.
 column: one statement shape serves all. Measured at a million rows in 30 days, 80 series: hours take two thirds of the
 cells away from a window without whole UTC days (a local day, the last 24 hours), eight days half of those of a month;
 together they cost 5 to 20 % of the insert rate (batches of 500). Both latency metrics share a histogram row: half the rows and upserts.
-May import ``domain``, ``store.histogram``, ``store.failures``, ``store.text`` and ``store.sqlite``.
+May import ``domain``, ``store.failures`` and ``store.text``.
 
 Latencies of rows with status ``error`` are left out of histograms and averages: how fast a provider fails says nothing
 about how fast it answers. They are counted as errors.
@@ -16,19 +16,18 @@ about how fast it answers. They are counted as errors.
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from voicegw_mcp.domain import DAY_MS, QUARTER_MS
-from voicegw_mcp.store.failures import damaged
-from voicegw_mcp.store.histogram import Histogram
+from voicegw_mcp.domain import DAY_MS, QUARTER_MS, UNCOUNTED, UNTIMED
+from voicegw_mcp.store.failures import contradicting
 from voicegw_mcp.store.text import storable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterable
 
-    from voicegw_mcp.store.reader import Reads, Row
+    from voicegw_mcp.store.reader import Reader
+
+R = TypeVar("R", bound=tuple[Any, ...])
 
 HOUR_MS: Final = 3_600_000
 EIGHT_DAYS_MS: Final = 8 * DAY_MS
@@ -52,6 +51,18 @@ SUMMED: Final = (
 )
 """The columns of ``rollup`` that are sums."""
 
+COUNTED: Final = f"SUM(status NOT IN {tuple(sorted(map(str, UNCOUNTED)))})"
+"""How many of some rows of the log are in counts of requests; NULL when there are no rows."""
+
+IS_TIMED: Final = f"status NOT IN {tuple(sorted(map(str, UNTIMED)))}"
+"""Whether a row of the log is in latencies."""
+
+
+_ENDLESS_MS: Final = 2**62
+_CELLS: Final = "FROM rollup WHERE grain_s = ? AND bucket_ms >= ? AND bucket_ms < ?"
+# Two statements: SQLite goes straight to one edge, and looks through everything for both at once.
+_EDGES: Final = f"SELECT (SELECT MIN(bucket_ms) {_CELLS}), (SELECT MAX(bucket_ms) {_CELLS})"
+
 
 class SeriesFilter(NamedTuple):
     """Which series to read; None means any."""
@@ -71,44 +82,13 @@ class SeriesFilter(NamedTuple):
             storable(str(value)) for value in given.values()
         )
 
+    def among(self, rows: Iterable[R]) -> list[R]:
+        """Return those of rows that begin with project, modality, provider and model id which are of such a series."""
+        wanted = [(place, storable(str(value))) for place, value in enumerate(self) if value is not None]
+        return [row for row in rows if all(row[place] == value for place, value in wanted)]
+
 
 ANY_SERIES: Final = SeriesFilter()
-
-
-class SeriesSums(NamedTuple):
-    """Sums of one series and status over a window. Money in nano-USD, times in microseconds."""
-
-    project: str
-    modality: str
-    provider: str
-    model_id: str
-    status: str
-    requests: int
-    unpriced: int
-    estimated: int
-    cost_nanousd: int
-    audio_ms: int
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    characters: int
-    ttfb_count: int
-    ttfb_sum_us: int
-    total_count: int
-    total_sum_us: int
-
-
-class CellSums(NamedTuple):
-    """Sums of one cell of time and one status, over all series asked for."""
-
-    bucket_ms: int
-    status: str
-    requests: int
-    cost_nanousd: int
-    ttfb_count: int
-    ttfb_sum_us: int
-    total_count: int
-    total_sum_us: int
 
 
 class Span(NamedTuple):
@@ -117,13 +97,6 @@ class Span(NamedTuple):
     grain_ms: int
     start_ms: int
     end_ms: int
-
-
-class Latencies(NamedTuple):
-    """The two histograms of a latency report."""
-
-    ttfb: Histogram
-    total: Histogram
 
 
 def cover(start_ms: int, end_ms: int, *, largest_ms: int = EIGHT_DAYS_MS) -> list[Span]:
@@ -145,121 +118,44 @@ def cover(start_ms: int, end_ms: int, *, largest_ms: int = EIGHT_DAYS_MS) -> lis
     return [span for span in spans if span.start_ms < span.end_ms]
 
 
-async def read_sums(
-    reads: Reads, start_ms: int, end_ms: int, only: SeriesFilter = ANY_SERIES
-) -> list[SeriesSums]:
-    """Return the sums of a window per series and status, in one statement."""
-    spans = cover(start_ms, end_ms)
-    cells, params = _union(f"SELECT series_id, status, {', '.join(SUMMED)} FROM rollup", only, spans, "")
-    if not spans:
-        return []
-    names = ", ".join(SeriesSums._fields[:4])
-    sums = ", ".join(f"SUM({name}) AS {name}" for name in SUMMED)
-    # Summed before the names are joined: sorting names along with every cell doubles the time.
-    rows = await reads.read(
-        f"SELECT {names}, status, {', '.join(SUMMED)} "
-        f"FROM (SELECT series_id, status, {sums} FROM ({cells}) AS cells GROUP BY series_id, status) AS sums "
-        "JOIN series ON series.series_id = sums.series_id",
-        params,
-    )
-    return [SeriesSums(*row) for row in rows]
-
-
-async def read_cells(
-    reads: Reads, start_ms: int, end_ms: int, only: SeriesFilter = ANY_SERIES, *, largest_ms: int
-) -> list[CellSums]:
-    """Return the sums of a window per cell of time and status; cells are at most ``largest_ms`` long.
-
-    The rows come in no order; cells in which nothing happened are absent.
-    """
-    columns = ", ".join(f"SUM({name})" for name in CellSums._fields[2:])
-    inner, params = _union(
-        f"SELECT bucket_ms, status, {columns} FROM rollup",
-        only,
-        cover(start_ms, end_ms, largest_ms=largest_ms),
-        "GROUP BY bucket_ms, status",
-    )
-    return [CellSums(*row) for row in await reads.read(inner, params)] if inner else []
-
-
-async def read_histograms(
-    reads: Reads, start_ms: int, end_ms: int, only: SeriesFilter = ANY_SERIES
-) -> dict[tuple[str, str, str, str], Latencies]:
-    """Return the latency histograms of a window by (project, modality, provider, model_id).
-
-    Raises:
-        StoreUnavailable: a stored histogram is damaged, or the store cannot be read.
-    """
-    spans = cover(start_ms, end_ms)
-    inner, params = _union("SELECT series_id, ttfb, total FROM histogram", only, spans, "")
-    if not spans:
-        return {}
-    names: dict[int, tuple[str, str, str, str]] = {
-        row[0]: row[1:]
-        for row in await reads.read("SELECT series_id, project, modality, provider, model_id FROM series")
-    }
-    merged = await _merged(reads.path, await reads.read(inner, params))
-    return {names[series_id]: latencies for series_id, latencies in merged.items()}
-
-
-async def read_cell_histograms(
-    reads: Reads, start_ms: int, end_ms: int, only: SeriesFilter = ANY_SERIES, *, largest_ms: int
-) -> dict[int, Latencies]:
-    """Return the latency histograms of a window by cell of time, over all series asked for.
-
-    Raises:
-        StoreUnavailable: a stored histogram is damaged, or the store cannot be read.
-    """
-    spans = cover(start_ms, end_ms, largest_ms=largest_ms)
-    inner, params = _union("SELECT bucket_ms, ttfb, total FROM histogram", only, spans, "")
-    return await _merged(reads.path, await reads.read(inner, params)) if spans else {}
-
-
-async def recorded_span(reads: Reads) -> tuple[int, int] | None:
+async def recorded_span(reader: Reader) -> tuple[int, int] | None:
     """Return the first and last quarter hour that ever had a request as ``[start_ms, end_ms)``, or None.
 
     Rollups outlive pruned rows, so this is the span of what reports can tell.
+
+    Raises:
+        StoreUnavailable: the grains contradict each other, or the store cannot be read.
     """
-    rows = await reads.read(
-        "SELECT MIN(bucket_ms), MAX(bucket_ms) FROM rollup WHERE grain_s = ?", (QUARTER_MS // 1000,)
-    )
-    first, last = rows[0]
-    return None if first is None else (first, last + QUARTER_MS)
+    await reader.shared.agreed.require_whole(reader)
+    first, last, inside = 0, 0, _ENDLESS_MS
+    # From grain to grain, each inside the one before: among all quarter hours at once, those of projects that have few
+    # rows would be looked for through all others.
+    for grain in reversed(GRAINS_MS):
+        params = [value for edge in (first, last) for value in (grain // 1000, edge, edge + inside)]
+        ((earliest, latest),) = await reader.read(_EDGES, params)
+        if earliest is None or latest is None:
+            if grain == EIGHT_DAYS_MS:
+                return None
+            raise contradicting(reader.path)
+        first, last, inside = earliest, latest, grain
+    await reader.shared.agreed.require(reader, [span for edge in (first, last) for span in _around(edge)])
+    return first, last + QUARTER_MS
 
 
-async def recorded_requests(reads: Reads) -> int:
-    """Return how many requests were ever recorded, pruned ones included."""
-    rows = await reads.read(
-        "SELECT COALESCE(SUM(requests), 0) FROM rollup WHERE grain_s = ?", (DAY_MS // 1000,)
+async def recorded_requests(reader: Reader) -> int:
+    """Return how many requests were ever recorded, pruned ones included.
+
+    Raises:
+        StoreUnavailable: as ``recorded_span``.
+    """
+    await reader.shared.agreed.require_whole(reader)
+    rows = await reader.read(
+        "SELECT COALESCE(SUM(requests), 0) FROM rollup WHERE grain_s = ?", (EIGHT_DAYS_MS // 1000,)
     )
     return rows[0][0]
 
 
-def _union(
-    select: str, only: SeriesFilter, spans: Sequence[Span], group: str
-) -> tuple[str, Sequence[object]]:
-    """Return one statement that reads each span by its part of the primary key, and its parameters."""
-    condition, values = only.condition()
-    part = f"{select} WHERE grain_s = ? AND bucket_ms >= ? AND bucket_ms < ?{condition} {group}"
-    params = [
-        value for span in spans for value in (span.grain_ms // 1000, span.start_ms, span.end_ms, *values)
-    ]
-    return " UNION ALL ".join(part for _ in spans), params
-
-
-async def _merged(path: Path, rows: list[Row]) -> dict[int, Latencies]:
-    # In a thread: thousands of additions would otherwise hold the event loop for milliseconds.
-    try:
-        return await asyncio.to_thread(_merge, rows)
-    except ValueError as error:
-        raise damaged(path) from error
-
-
-def _merge(rows: list[Row]) -> dict[int, Latencies]:
-    merged: dict[int, Latencies] = {}
-    for key, *blobs in rows:
-        into = merged.setdefault(key, Latencies(Histogram(), Histogram()))
-        for histogram, blob in zip(into, blobs, strict=True):
-            if blob is not None:
-                histogram.add_blob(blob)
-    return merged
+def _around(quarter_ms: int) -> list[Span]:
+    """Return the cells around a quarter hour, up to the day."""
+    starts = [(grain, quarter_ms // grain * grain) for grain in (HOUR_MS, DAY_MS)]
+    return [Span(grain, start, start + grain) for grain, start in starts]

@@ -25,8 +25,19 @@ _WITHOUT_ROWID: Final = {
     "rollup": ("grain_s", "bucket_ms", "series_id", "status"),
     "histogram": ("grain_s", "bucket_ms", "series_id"),
     "lost": ("recorder", "reason"),
+    "touched": ("grain_s", "bucket_ms"),
 }
-_TABLES: Final = ("series", "price", "retention", "changes", "requests", "rollup", "histogram", "lost")
+_TABLES: Final = (
+    "series",
+    "price",
+    "retention",
+    "changes",
+    "requests",
+    "rollup",
+    "histogram",
+    "lost",
+    "touched",
+)
 
 
 @dataclass
@@ -56,12 +67,18 @@ def salvage(damaged: Path, into: Path) -> Salvage:
         source.text_factory = _text
         known = {row[0] for row in source.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         for table in _TABLES:
-            # The columns are ours, not those the damaged file says it has.
-            columns = [row[1] for row in target.execute(f"PRAGMA table_info({table})")]
+            columns = _columns(source, target, table)
             result.saved[table] = _copy(source, target, table, columns, result) if table in known else 0
             if table not in known:
                 result.broken.append(table)
     return result
+
+
+def _columns(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> list[str]:
+    """Return our columns of a table; those that a later version added may not be there."""
+    ours = [row[1] for row in target.execute(f"PRAGMA table_info({table})")]
+    known = {row[1] for row in source.execute(f"PRAGMA table_info({table})")}
+    return [name for name in ours if name in known] or ours
 
 
 def _copy(

@@ -17,6 +17,7 @@ import sqlite3
 import sys
 import time
 from contextlib import closing
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _RECORD_TABLE: Final = "voicegw_mcp_migrations"
 _RETRY_S: Final = 0.01
+
+TRIGGERS: Final = "SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger'"
+"""What triggers a store has: ``trigger_texts`` when nobody changed them."""
 
 IN_MEMORY: Final = "file::memory:"
 """The URI under which SQLite makes a database that nobody else sees and that goes with its connection."""
@@ -105,6 +109,19 @@ def prepare(path: Path, *, deadline: float, read_only: bool = False) -> int:
     return newest
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from another one that takes its place (device and inode); None when there is none.
+
+    Raises:
+        OSError: the disk does not say.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a path object costs more than the call, at every batch
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def is_foreign(path: Path) -> bool:
     """Say whether the file is a store that VoiceGateway made. A file that is locked or no store is not."""
     if not os.path.isfile(path):  # noqa: PTH113 - unlike Path.is_file it never raises
@@ -169,13 +186,19 @@ def _make_store(path: Path, steps: Sequence[str]) -> None:
 
 def _image(steps: Sequence[str]) -> bytes:
     """Return the bytes of an empty store."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        for number, step in enumerate(steps, 1):
-            _migrate(connection, number, step)
+    with closing(_empty(steps)) as connection:
         image = bytearray(connection.serialize())
     # SQLite file format, 1.3.3: 2 and 2 is write-ahead logging, which a database in memory cannot have.
     image[18:20] = b"\x02\x02"
     return bytes(image)
+
+
+def _empty(steps: Sequence[str]) -> sqlite3.Connection:
+    """Return a connection to an empty store in memory."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for number, step in enumerate(steps, 1):
+        _migrate(connection, number, step)
+    return connection
 
 
 def _make_file(path: Path) -> None:
@@ -241,6 +264,13 @@ def migration_scripts() -> list[str]:
         (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
     )
     return [step.read_text(encoding="utf-8") for step in steps]
+
+
+@cache
+def trigger_texts() -> dict[str, str]:
+    """Return the text of every trigger of an up-to-date store, by name."""
+    with closing(_empty(migration_scripts())) as connection:
+        return dict(connection.execute(TRIGGERS).fetchall())
 
 
 def _left(deadline: float) -> float:

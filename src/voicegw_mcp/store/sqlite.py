@@ -68,12 +68,12 @@ class Store(Reader):
     def __init__(self, path: Path, *, read_only: bool, missing: bool, busy_timeout_ms: int) -> None:
         super().__init__(path, Waiting(busy_timeout_ms), read_only=read_only, missing=missing)
         self.schema_version = 0
+        self._retired = False
         self._narrowed: dict[frozenset[str], Reader] = {}
         self._narrowing = asyncio.Lock()
         self._writer: sqlite3.Connection | None = None
         self._pragmas: dict[str, str] = {}
         self._writer_thread: ThreadPoolExecutor | None = None
-        self._closed = False
         self._locked: tuple[float, StoreUnavailable] | None = None
 
     @classmethod
@@ -115,30 +115,42 @@ class Store(Reader):
                     Waiting(self._waiting.whole_ms),
                     read_only=self.read_only,
                     missing=self.missing,
+                    projects=projects,
+                    shared=self.shared,
                 )
-                await reader.connect(projects)
+                await reader.connect()
+                if self._retired:
+                    await reader.retire()
             self._narrowed[projects] = reader  # the one used last is the last one
             if len(self._narrowed) > _MOST_NARROWED:
-                await self._narrowed.pop(next(iter(self._narrowed))).close()
+                await self._narrowed.pop(next(iter(self._narrowed))).retire()
             return reader
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed: what still waits for something else than the store may give up."""
-        return self._closed
-
     async def close(self) -> None:
-        """Finish the write in progress and close; closing twice is fine."""
+        """End the queries in progress, finish the write in progress and close; closing twice is fine."""
         self._closed = True
-        thread, self._writer_thread = self._writer_thread, None
         with anyio.CancelScope(shield=True):
             await super().close()
             async with self._narrowing:
                 while self._narrowed:
                     await self._narrowed.popitem()[1].close()
-            if thread is not None:
-                await asyncio.get_running_loop().run_in_executor(thread, self._close_writer)
-                thread.shutdown(wait=False)
+            await self._end_writing()
+
+    async def retire(self) -> None:
+        """Close it behind the queries and writes in progress; more can be read, and nothing be written."""
+        self._retired = True
+        with anyio.CancelScope(shield=True):
+            await super().retire()
+            async with self._narrowing:
+                for reader in self._narrowed.values():
+                    await reader.retire()
+            await self._end_writing()
+
+    async def _end_writing(self) -> None:
+        thread, self._writer_thread = self._writer_thread, None
+        if thread is not None:
+            await asyncio.get_running_loop().run_in_executor(thread, self._close_writer)
+            thread.shutdown(wait=False)
 
     async def write(self, transaction: Callable[[Connection], T], *, durable: bool = False) -> T:
         """Run one transaction in the writer thread; see ``run`` and ``Transact``."""
@@ -158,7 +170,7 @@ class Store(Reader):
         Raises:
             StoreUnavailable: read-only, closed, locked, full, damaged, not permitted.
         """
-        if self._closed:
+        if self._closed or self._retired:
             raise closed(self.path)
         if self.read_only:
             raise StoreUnavailable(
@@ -182,10 +194,10 @@ class Store(Reader):
         def turn(thread: ThreadPoolExecutor) -> None:
             # Closing asks for the end of the connection behind this turn and the next one, and then takes no more.
             with contextlib.suppress(StoreUnavailable, RuntimeError):
-                if not self._closed and step(self._transact):
+                if not self._closed and not self._retired and step(self._transact):
                     thread.submit(turn, thread)
 
-        if not self._closed and not self.read_only:
+        if not self._closed and not self._retired and not self.read_only:
             thread = self._thread()
             thread.submit(turn, thread)
 

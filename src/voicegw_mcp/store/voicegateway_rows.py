@@ -12,16 +12,23 @@ import math
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from voicegw_mcp.domain import Modality, RequestRecord, RequestStatus, Usage, to_nano_usd
+from voicegw_mcp.domain import (
+    LATEST_MS,
+    MOST_COUNT,
+    Modality,
+    RequestRecord,
+    RequestStatus,
+    Usage,
+    to_nano_usd,
+)
 from voicegw_mcp.errors import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MOST_NAME: Final = 512
-_MOST_COUNT: Final = 10**15
-_MOST_SECONDS: Final = 253_402_300_800
-"""The year 10000: the bound of ``insert_requests``; milliseconds taken for seconds lie behind it."""
+_MOST_SECONDS: Final = LATEST_MS // 1000
+"""Milliseconds taken for seconds lie behind it."""
 
 _UNRATED: Final = frozenset({"", "voice-prices-unrated"})
 _STATUSES: Final = {status.value: status for status in RequestStatus}
@@ -155,7 +162,7 @@ def _rounded(number: Decimal) -> int:
 def _counted(cell: Any, convert: Callable[[float], int], column: str) -> int:
     """Return a cell as an integer of our unit; an empty one is 0."""
     number = 0.0 if cell is None else number_of(cell)
-    if number is None or number >= _MOST_COUNT or (count := convert(number)) >= _MOST_COUNT:
+    if number is None or number >= MOST_COUNT or (count := convert(number)) >= MOST_COUNT:
         raise UnusableError(f"bad {column}")
     return count
 

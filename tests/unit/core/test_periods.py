@@ -91,7 +91,8 @@ def test_a_date_is_its_local_day_over_clock_changes(timezone, day, hours):
     assert found.end_ms - found.start_ms == hours * HOUR
     assert found.period == "custom"
     assert bucket_starts(found, "hour")[0] == found.start_ms
-    assert len(bucket_starts(found, "hour")) == math.ceil(hours)
+    # Chatham's clock jumps at 02:45: of two hours there is a part.
+    assert len(bucket_starts(found, "hour")) == math.ceil(hours) + (timezone == "Pacific/Chatham")
     assert bucket_starts(found, "day") == [found.start_ms]
 
 
@@ -206,6 +207,43 @@ def test_a_half_hour_clock_change_makes_a_short_hour():
 
 
 @pytest.mark.parametrize(
+    ("timezone", "day", "labels"),
+    [
+        ("America/Caracas", "2016-05-01", ["02:00:00-04:30", "03:00:00-04:00", "04:00:00-04:00"]),
+        ("Asia/Colombo", "2006-04-15", ["00:00:00+06:00", "00:00:00+05:30", "01:00:00+05:30"]),
+        ("Pacific/Chatham", "2026-04-05", ["03:00:00+13:45", "02:45:00+12:45", "03:00:00+12:45", "04:00:00+12:45"]),
+        ("Europe/Berlin", "2026-10-25", ["02:00:00+02:00", "02:00:00+01:00", "03:00:00+01:00"]),
+    ],
+)  # fmt: skip
+def test_no_hour_holds_moments_of_another_one_or_of_its_repetition(timezone, day, labels):
+    found = window(start=day, end=day, timezone=timezone)
+    names = [iso(start, timezone)[11:] for start in bucket_starts(found, "hour")]
+    first = names.index(labels[0])
+    assert names[first : first + len(labels)] == labels
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("timezone", "before", "day"),
+    [
+        # At 00:01 the clock was put back to 23:01; at 02:00 to 23:00 of the day before.
+        ("America/St_Johns", "2006-10-28", "2006-10-29"),
+        ("Antarctica/Casey", "2010-03-04", "2010-03-05"),
+    ],
+)
+def test_a_day_goes_on_when_the_clock_falls_back_over_its_midnight(timezone, before, day):
+    first, second = (window(start=date, end=date, timezone=timezone) for date in (before, day))
+    assert first.end_ms == second.start_ms
+    days = LocalBuckets(timezone, "day")
+    for moment in range(first.start_ms, second.end_ms, 900_000):
+        own = first if moment < second.start_ms else second
+        assert days.start_of(moment) == own.start_ms
+        assert day_window(timezone, moment) == Window("today", own.start_ms, own.end_ms, timezone)
+        today = resolve_window(period="today", start=None, end=None, timezone=timezone, now_ms=moment)
+        assert (today.start_ms, today.end_ms) == (own.start_ms, moment + 900_000)
+
+
+@pytest.mark.parametrize(
     ("timezone", "unit", "size"),
     [
         ("UTC", "day", 24 * HOUR),
@@ -217,6 +255,15 @@ def test_a_half_hour_clock_change_makes_a_short_hour():
 )
 def test_cells_are_as_large_as_the_zone_allows(timezone, unit, size):
     assert cell_size(window("week", now="2026-06-22T10:07:00+00:00", timezone=timezone), unit) == size
+
+
+def test_cells_of_two_centuries_are_as_small_as_one_day_of_them_needs():
+    centuries = {"start": "1970-01-02", "end": "2199-12-30"}
+    assert cell_size(window(timezone="UTC", **centuries), "day") == 24 * HOUR
+    assert cell_size(window(timezone="Europe/Berlin", **centuries), "day") == HOUR
+    # Whole hours off from 2016 on only.
+    assert cell_size(window(timezone="America/Caracas", **centuries), "hour") == HOUR // 4
+    assert cell_size(window(start="2016-05-03", end="2026-01-01", timezone="America/Caracas"), "hour") == HOUR
 
 
 @settings(max_examples=150, deadline=None)

@@ -11,7 +11,7 @@ def test_all_of_04_and_every_livekit_plugin_are_there():
     names = """anthropic assemblyai cartesia deepgram elevenlabs groq kokoro ollama openai piper whisper openai_compatible
         google azure aws speechmatics gladia soniox rime inworld hume neuphonic lmnt resemble minimax mistralai sarvam murf
         fishaudio smallestai speechify cambai gradium nvidia xai cerebras perplexity baseten fireworksai simplismart clova
-        fal upliftai rtzr spitch"""
+        fal upliftai rtzr spitch asyncai bland gnani meta microsoft_ai nabrah palabra respeecher slng vakyam"""
     assert sorted(names.split()) == list(PROVIDER_TYPES)
 
 

@@ -16,7 +16,8 @@ from tests.factories import DAY, NOW, request_record
 from voicegw_mcp.core.costs import NO_SESSION, costs, spend
 from voicegw_mcp.core.latency import latency
 from voicegw_mcp.core.periods import LocalBuckets, iso
-from voicegw_mcp.domain import Modality, RequestStatus, Usage, Window
+from voicegw_mcp.domain import UNCOUNTED, UNTIMED, Modality, RequestStatus, Usage, Window
+from voicegw_mcp.store import part_reading
 from voicegw_mcp.store.requests import insert_requests
 from voicegw_mcp.store.sqlite import Store
 
@@ -69,7 +70,9 @@ def path(tmp_path_factory):
     return path
 
 
-def ask(path, report, *args, **options):
+def ask(path, report, *args, clock=None, **options):
+    """Return the report on the store, at ``clock`` (UTC epoch ms) by the clock that tells what is settled."""
+
     async def run():
         store = await Store.open(path)
         try:
@@ -77,7 +80,10 @@ def ask(path, report, *args, **options):
         finally:
             await store.close()
 
-    return anyio.run(run)
+    with pytest.MonkeyPatch.context() as patch:
+        if clock is not None:
+            patch.setattr(part_reading.time, "time_ns", lambda: clock * 1_000_000)
+        return anyio.run(run)
 
 
 def attribute(record, name):
@@ -95,6 +101,10 @@ def chosen(window, only):
 
 def usd(records):
     return float(Fraction(sum(record.cost_nanousd or 0 for record in records), 10**9))
+
+
+def counted(records):
+    return sum(record.status not in UNCOUNTED for record in records)
 
 
 def grouped(records, key):
@@ -134,9 +144,14 @@ LATENCY_GROUPS = ["model", "provider", "project", "modality", "hour", "day"]
 
 
 @settings(max_examples=80, deadline=None)
-@given(window=windows(), only=filters, group_by=st.sampled_from([None, *COST_GROUPS]))
-def test_costs_equal_a_sum_over_the_rows(path, window, only, group_by):
-    report = ask(path, costs, window, group_by=group_by, **only)
+@given(
+    window=windows(),
+    only=filters,
+    group_by=st.sampled_from([None, *COST_GROUPS]),
+    clock=st.integers(START, START + 22 * DAY),
+)
+def test_costs_equal_a_sum_over_the_rows(path, window, only, group_by, clock):
+    report = ask(path, costs, window, clock=clock, group_by=group_by, **only)
     rows = chosen(window, only)
     assert report.total_usd == usd(rows)
     assert report.unpriced_requests == sum(row.cost_nanousd is None for row in rows)
@@ -145,7 +160,7 @@ def test_costs_equal_a_sum_over_the_rows(path, window, only, group_by):
         expected = grouped(rows, group_key(name, window.timezone))
         split = getattr(report, f"by_{name}")
         assert {key: (entry.cost, entry.requests) for key, entry in split.items()} == {
-            key: (usd(own), len(own)) for key, own in expected.items()
+            key: (usd(own), counted(own)) for key, own in expected.items()
         }
         for key, own in expected.items():
             units = split[key].units
@@ -158,7 +173,7 @@ def test_costs_equal_a_sum_over_the_rows(path, window, only, group_by):
     expected = grouped(rows, group_key(group_by, window.timezone))
     found = {group.key: (group.cost, group.requests) for group in report.groups}
     assert len(found) == len(report.groups)
-    assert found.items() <= {key: (usd(own), len(own)) for key, own in expected.items()}.items()
+    assert found.items() <= {key: (usd(own), counted(own)) for key, own in expected.items()}.items()
     assert report.truncated is (True if len(found) < len(expected) else None)
     if group_by in {"hour", "day"}:
         moments = [datetime.fromisoformat(group.key) for group in report.groups]
@@ -179,14 +194,16 @@ def exact_percentile(values, percent):
 
 
 def check_stats(stats, rows):
-    assert stats.request_count == len(rows)
+    assert stats.request_count == counted(rows)
     assert stats.error_count == sum(row.status == "error" for row in rows)
     for field, average, percentiles in (
         ("ttfb_ms", stats.avg_ttfb_ms, stats.ttfb_percentiles),
         ("total_ms", stats.avg_latency_ms, stats.latency_percentiles),
     ):
         values = [
-            getattr(row, field) for row in rows if row.status != "error" and getattr(row, field) is not None
+            getattr(row, field)
+            for row in rows
+            if row.status not in UNTIMED and getattr(row, field) is not None
         ]
         if not values:
             assert average is None
@@ -199,9 +216,14 @@ def check_stats(stats, rows):
 
 
 @settings(max_examples=80, deadline=None)
-@given(window=windows(), only=filters, group_by=st.sampled_from([None, *LATENCY_GROUPS]))
-def test_latencies_equal_those_of_the_rows_within_the_stated_error(path, window, only, group_by):
-    report = ask(path, latency, window, group_by=group_by, **only)
+@given(
+    window=windows(),
+    only=filters,
+    group_by=st.sampled_from([None, *LATENCY_GROUPS]),
+    clock=st.integers(START, START + 22 * DAY),
+)
+def test_latencies_equal_those_of_the_rows_within_the_stated_error(path, window, only, group_by, clock):
+    report = ask(path, latency, window, clock=clock, group_by=group_by, **only)
     rows = chosen(window, only)
     check_stats(report.overall, rows)
     models = grouped(rows, lambda row: row.model_id)
@@ -225,7 +247,7 @@ def test_spend_is_the_cost_of_each_project(path, window):
     found = ask(path, spend, window)
     expected = grouped(chosen(window, {}), lambda row: row.project)
     assert found == {
-        name: (sum(r.cost_nanousd or 0 for r in own), len(own)) for name, own in expected.items()
+        name: (sum(r.cost_nanousd or 0 for r in own), counted(own)) for name, own in expected.items()
     }
     one = ask(path, spend, window, project="p1")
     assert one == {name: total for name, total in found.items() if name == "p1"}
@@ -312,6 +334,18 @@ def wide_path(tmp_path_factory):
 
 
 WIDE = Window("custom", START, START + 60 * DAY, "UTC")
+
+
+@pytest.mark.parametrize("group_by", [None, *COST_GROUPS])
+@pytest.mark.parametrize("many", [0, 10**6])
+def test_a_report_put_together_in_a_thread_is_the_same(path, monkeypatch, group_by, many):
+    window = Window("custom", START, START + SPREAD, "Europe/Berlin")
+    here = ask(path, costs, window, group_by=group_by)
+    monkeypatch.setattr("voicegw_mcp.core.costs._MANY_ROWS", many)
+    monkeypatch.setattr("voicegw_mcp.core.latency._MANY_ROWS", many)
+    assert ask(path, costs, window, group_by=group_by) == here
+    if group_by in LATENCY_GROUPS:
+        assert ask(path, latency, window, group_by=group_by).overall.request_count == counted(RECORDS)
 
 
 @pytest.mark.parametrize("group_by", [None, *COST_GROUPS])

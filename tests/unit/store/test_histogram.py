@@ -3,7 +3,15 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from voicegw_mcp.store.histogram import LANES, RELATIVE_ERROR, Histogram, grown_blob, lane_of
+from voicegw_mcp.store.histogram import (
+    LANES,
+    RELATIVE_ERROR,
+    Histogram,
+    grown_blob,
+    lane_of,
+    merged,
+    percentiles_of,
+)
 
 latencies = st.floats(0.1, 1e7)
 
@@ -24,17 +32,15 @@ def histogram(values):
 
 @given(st.lists(latencies, min_size=1, max_size=60), st.floats(0, 100))
 def test_percentiles_are_within_the_stated_error(values, percent):
-    (estimate,) = histogram(values).percentiles([percent])
+    (estimate,) = percentiles_of(histogram(values).lanes, (percent,))
     truth = exact(values, percent)
     assert abs(estimate - truth) <= truth * (RELATIVE_ERROR + 1e-9)
 
 
 @given(st.lists(st.lists(latencies, max_size=20), max_size=6), st.booleans())
 def test_merging_stored_histograms_counts_every_value_once(parts, wide):
-    merged = Histogram()
-    for part in parts:
-        merged.add_blob(histogram(part).to_blob(wide=wide))
-    assert merged.counts() == histogram([value for part in parts for value in part]).counts()
+    lanes = merged(histogram(part).to_blob(wide=wide) for part in parts)
+    assert lanes == histogram([value for part in parts for value in part]).lanes
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 65_535, 65_536, 2**32 - 1])
@@ -52,7 +58,7 @@ def test_values_outside_the_range_go_to_the_outer_lanes():
 
 
 def test_an_empty_histogram_has_no_percentiles():
-    assert Histogram().percentiles([50]) == []
+    assert percentiles_of(0, (50,)) == ()
     empty = Histogram()
     empty.add_blob(Histogram().to_blob())
     assert sum(empty.counts()) == 0
@@ -75,11 +81,10 @@ def test_a_damaged_blob_is_refused(blob):
     st.booleans(),
 )
 def test_a_stored_histogram_grows_into_what_the_sum_would_be_stored_as(parts, wide):
-    blob, merged = None, Histogram()
+    blob = None
     for part in parts:
         blob = grown_blob(blob, part, wide=wide)
-        merged.add(Histogram.of_lanes(part))
-    assert blob == merged.to_blob(wide=wide)
+    assert blob == Histogram(sum(Histogram.of_lanes(part).lanes for part in parts)).to_blob(wide=wide)
 
 
 @pytest.mark.parametrize("blob", [b"", b"\1", b"\3\0\0", b"\2\0\0\1", b"\1\xff\xff\1"])

@@ -115,11 +115,15 @@ def test_an_id_that_is_known_is_left_out_and_not_lost(path, recorder):
 
 ODD = {
     "a negative count": (row(1, usage=Usage(audio_ms=-1)), "audio_ms out of range"),
-    "an absurd cost": (request_record(cost_nanousd=10**30), "cost_nanousd out of range"),
+    "an absurd cost": (request_record(cost_nanousd=10**13), "cost_nanousd out of range"),
+    "a cost beyond any integer": (request_record(cost_nanousd=10**30), "cost_nanousd out of range"),
+    "an infinite cost": (request_record(cost_nanousd=math.inf), "cost_nanousd out of range"),
     "a cost that is no number": (request_record(cost_nanousd=math.nan), "cost_nanousd out of range"),
     "a fraction of a token": (row(1, usage=Usage(input_tokens=1.5)), "input_tokens out of range"),
     "a time before 1970": (row(1, timestamp_ms=-1), "timestamp_ms out of range"),
-    "a time after the year 9999": (row(1, timestamp_ms=10**15), "timestamp_ms out of range"),
+    "a time of the year 2200": (row(1, timestamp_ms=7_258_118_400_000), "timestamp_ms out of range"),
+    "a time in microseconds": (row(1, timestamp_ms=NOW * 1000), "timestamp_ms out of range"),
+    "a time that is no number": (row(1, timestamp_ms=math.nan), "timestamp_ms out of range"),
     "no row at all": (None, "not a request (AttributeError)"),
     "a model without a name": (row(1, model_id=None), "not a request (AttributeError)"),
     "an unknown modality": (row(1, modality="smell"), "not a request (KeyError)"),
@@ -153,7 +157,7 @@ def test_every_second_row_being_bad_costs_the_others_nothing(path, recorder):
 
 
 def test_latencies_that_are_none_are_stored_as_not_measured(path, recorder):
-    for number, latency in enumerate((math.nan, math.inf, -1.0, -0.5, 1e12, None)):
+    for number, latency in enumerate((math.nan, math.inf, -1.0, -0.5, 1e7 + 1, None)):
         recorder.record(row(number, ttfb_ms=latency, total_ms=latency))
     recorder.record(row(6, ttfb_ms=1.0, total_ms=2.0))
     assert recorder.flush(BOUND_S)
@@ -235,6 +239,24 @@ def test_a_thread_that_hangs_is_not_waited_for_forever(path, monkeypatch):
         going_on.set()
         thread.join(BOUND_S)
     assert recorder.counts() == Counts(0, 0, {module._UNWRITTEN: 2})
+
+
+def test_closing_waits_for_a_slow_store_as_long_as_it_takes_rows(path, monkeypatch):
+    write = module.BatchWriter.write
+
+    def slowly(writer, *arguments):
+        threading.Event().wait(0.25)
+        return write(writer, *arguments)
+
+    monkeypatch.setattr(module.BatchWriter, "write", slowly)
+    monkeypatch.setattr(module, "_LARGEST_BATCH", 10)
+    monkeypatch.setattr(module, "_GRACE_S", 1.0)
+    recorder = Recorder(path)
+    for number in range(100):
+        recorder.record(row(number))
+    assert recorder.close(0.01)
+    assert recorder.counts() == Counts(100, 0, {})
+    assert len(stored(path)) == 100
 
 
 def test_rows_after_the_end_are_counted(path, recorder):

@@ -2,28 +2,27 @@
 # ruff: noqa: S311
 
 import random
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from tests.factories import DAY, NOW, request_record
 
 from voicegw_mcp.domain import Modality, RequestStatus, Usage
-from voicegw_mcp.errors import InvalidInput, StoreUnavailable
+from voicegw_mcp.errors import InvalidInput
+from voicegw_mcp.store.histogram import Histogram
+from voicegw_mcp.store.part_reading import read_parts
+from voicegw_mcp.store.parts import SeriesCosts, SeriesHistograms, SeriesLatencies
 from voicegw_mcp.store.requests import LogFilter, insert_requests, read_log
-from voicegw_mcp.store.rollups import (
-    GRAINS_MS,
-    cover,
-    read_cell_histograms,
-    read_histograms,
-    read_sums,
-    recorded_requests,
-    recorded_span,
-)
+from voicegw_mcp.store.rollups import GRAINS_MS, cover, recorded_requests, recorded_span
 
 
 async def put(store, *records):
     return await store.write(lambda connection: insert_requests(connection, records))
+
+
+async def read_series(store, kind):
+    part = kind(0, NOW // DAY * DAY + 2 * DAY)
+    return (await read_parts(store, [part])).of(part)
 
 
 async def test_a_row_comes_back_as_it_was_written(store):
@@ -58,10 +57,12 @@ async def test_ids_that_are_there_are_skipped_and_counted_nowhere(store):
     assert await put(store, *records[:3], request_record(id="new", cost_nanousd=1, ttfb_ms=5)) == 1
     assert await put(store) == 0
     assert await put(store, records[0]) == 0
-    (sums,) = await read_sums(store, 0, NOW + DAY)
-    assert (sums.requests, sums.cost_nanousd, sums.ttfb_count) == (1101, 11_001, 1101)
-    (latencies,) = (await read_histograms(store, 0, NOW + DAY)).values()
-    assert sum(latencies.ttfb.counts()) == 1101
+    (spent,) = await read_series(store, SeriesCosts)
+    assert (spent.requests, spent.cost_nanousd) == (1101, 11_001)
+    (timed,) = await read_series(store, SeriesLatencies)
+    assert timed.ttfb_count == 1101
+    (spread,) = await read_series(store, SeriesHistograms)
+    assert sum(Histogram(spread.ttfb).counts()) == 1101
     assert await recorded_requests(store) == 1101
     assert len(await read_log(store, LogFilter(), limit=2000)) == 1101
 
@@ -69,7 +70,7 @@ async def test_ids_that_are_there_are_skipped_and_counted_nowhere(store):
 async def test_latencies_that_were_not_measured_are_absent(store):
     odd = (float("nan"), float("inf"), -1.0, 2e9, None)
     await put(store, *(request_record(id=f"{n}", ttfb_ms=ms, total_ms=0.0) for n, ms in enumerate(odd)))
-    (sums,) = await read_sums(store, 0, NOW + DAY)
+    (sums,) = await read_series(store, SeriesLatencies)
     assert (sums.ttfb_count, sums.total_count, sums.total_sum_us) == (0, 5, 0)
 
 
@@ -125,60 +126,6 @@ def rows_of(rng, count):
         )
 
 
-QUERIES = [
-    LogFilter(),
-    LogFilter(project="p1"),
-    LogFilter(provider="v1", model_id="m2"),
-    LogFilter(modality="llm"),
-    LogFilter(project="none"),
-    LogFilter(status="error"),
-    LogFilter(status="success", project="p2"),
-    LogFilter(status="cancelled", model_id="m0"),
-    LogFilter(session_id="s1"),
-    LogFilter(session_id="s2", project="p0"),
-    LogFilter(min_latency_ms=10.5),
-    LogFilter(min_cost_nanousd=2),
-    LogFilter(start_ms=NOW + 5000, end_ms=NOW + 30_000),
-    LogFilter(search="rate limit"),
-    LogFilter(search="100%_\\"),
-    LogFilter(search="1%0"),
-]
-
-
-def matches(record, query):
-    return (
-        all(
-            getattr(query, name) is None or getattr(query, name) == getattr(record, name)
-            for name in ("project", "modality", "provider", "model_id", "status", "session_id")
-        )
-        and (query.min_latency_ms is None or (record.total_ms or 0) >= query.min_latency_ms)
-        and (query.min_cost_nanousd is None or (record.cost_nanousd or 0) >= query.min_cost_nanousd)
-        and (query.start_ms is None or record.timestamp_ms >= query.start_ms)
-        and (query.end_ms is None or record.timestamp_ms < query.end_ms)
-        and (query.search is None or query.search.lower() in (record.error_message or "").lower())
-    )
-
-
-@pytest.mark.parametrize("branches", [60, 0])
-@pytest.mark.parametrize("order", ["newest", "oldest"])
-async def test_pages_hold_each_matching_row_once_in_order(store, order, branches, monkeypatch):
-    monkeypatch.setattr("voicegw_mcp.store.requests._MOST_SERIES_BRANCHES", branches)
-    records = list(rows_of(random.Random(4), 400))
-    await put(store, *records)
-    for query in QUERIES:
-        asked = replace(query, order=order)
-        # Rows of one millisecond come in the order they were written: sorting is stable.
-        expected = sorted(
-            (record for record in records if matches(record, query)), key=lambda record: record.timestamp_ms
-        )
-        found, after = [], None
-        while page := await read_log(store, asked, limit=7, after=after):
-            found += page
-            after = (page[-1].timestamp_ms, page[-1].seq)
-        ids = [record.id for record in expected]
-        assert [row.id for row in found] == (ids if order == "oldest" else ids[::-1]), query
-
-
 async def test_paging_has_no_gap_and_no_repeat_while_rows_come_in(store):
     rng = random.Random(1)
     records = list(rows_of(rng, 200))
@@ -194,23 +141,6 @@ async def test_paging_has_no_gap_and_no_repeat_while_rows_come_in(store):
         await put(store, request_record(id=f"late{late}", timestamp_ms=NOW + rng.randrange(40) * 1000))
     assert len(seen) == len(set(seen))
     assert {record.id for record in records} <= set(seen)
-
-
-async def test_rare_statuses_and_sessions_are_found_by_index(store):
-    for query in (
-        "SELECT seq FROM requests WHERE status = ? AND status <> 'success' ORDER BY timestamp_ms DESC, seq DESC LIMIT 5",
-        "SELECT seq FROM requests WHERE session_id = ? ORDER BY timestamp_ms DESC, seq DESC LIMIT 5",
-    ):
-        plan = " ".join(str(row[3]) for row in await store.read(f"EXPLAIN QUERY PLAN {query}", ("x",)))
-        assert "SEARCH requests USING" in plan
-
-
-async def test_a_damaged_histogram_is_reported_not_added_up(store):
-    await put(store, request_record(id="a", ttfb_ms=3))
-    await store.write(lambda connection: connection.execute("UPDATE histogram SET ttfb = x'07'"))
-    for reader, options in ((read_histograms, {}), (read_cell_histograms, {"largest_ms": DAY})):
-        with pytest.raises(StoreUnavailable, match="damaged"):
-            await reader(store, 0, NOW + DAY, **options)
 
 
 def test_a_cover_tiles_its_window_with_whole_cells():

@@ -1,0 +1,81 @@
+"""A row of the request log, and what a query asks of rows. May import ``domain``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from voicegw_mcp.domain import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which rows of the log to read, in which order. None means any.
+
+    ``start_ms`` and ``end_ms`` bound ``[start_ms, end_ms)``. ``min_latency_ms`` is about the total latency; rows
+    without one, or without a cost for ``min_cost_nanousd``, do not match. ``search`` is looked for in the error text,
+    without regard to the case of ASCII letters.
+    """
+
+    project: str | None = None
+    modality: str | None = None
+    provider: str | None = None
+    model_id: str | None = None
+    status: str | None = None
+    session_id: str | None = None
+    min_latency_ms: float | None = None
+    min_cost_nanousd: int | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
+    search: str | None = None
+    order: Literal["newest", "oldest"] = "newest"
+
+
+class LogRow(NamedTuple):
+    """A row of the log: the columns of ``requests``, and the names that two of them stand for.
+
+    ``(timestamp_ms, seq)`` is its place in the log; latencies are in microseconds.
+    """
+
+    seq: int
+    timestamp_ms: int
+    id: str
+    series_id: int
+    status: str
+    session_id: str | None
+    audio_ms: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    characters: int
+    cost_nanousd: int | None
+    price_id: int
+    ttfb_us: int | None
+    total_us: int | None
+    error_kind: str | None
+    error_message: str | None
+    fallback_from: str | None
+    estimated: int
+    project: str
+    modality: str
+    provider: str
+    model_id: str
+    price_source: str
+    price_date: str
+
+    def usage(self) -> Usage:
+        """Return the billed units."""
+        return Usage(
+            self.audio_ms, self.input_tokens, self.output_tokens, self.cached_tokens, self.characters
+        )
+
+
+COLUMNS: Final = LogRow._fields[: LogRow._fields.index("project")]
+"""The columns of ``requests``, the first fields of a ``LogRow``."""
+
+SELECT_ROWS: Final = (
+    f"SELECT {', '.join(f'requests.{name}' for name in COLUMNS)}, series.project, series.modality, series.provider, "  # noqa: S608 - constants
+    "series.model_id, price.source, price.dated FROM requests "
+    "JOIN series ON series.series_id = requests.series_id JOIN price ON price.price_id = requests.price_id"
+)
+"""Reads whole rows; what follows says which."""

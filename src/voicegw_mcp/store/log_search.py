@@ -1,0 +1,309 @@
+"""Finds the rows of the log that a query means, newest or oldest first, without reading all the others.
+
+Four ways, none of which reads rows in proportion to the log:
+
+* **Walk**: the first few hundred rows in the order asked for. What many rows match is found there.
+* **Descend**: from there on cell by cell. A rollup tells of a cell of time, series and status whether it has requests, and
+  how slow and how costly they can be; what cannot match is passed over, eight days at once where nothing can. What can is
+  opened: a cell into finer ones, a quarter hour into rows. One statement with a queue, whose order is that of the answer:
+  it opens no cell that lies behind the last row of the page.
+* **Session**: the quarter hours and series that a session has rows in, opened in the same way. Of a session that is in very
+  many, and has to match something else, they only tell where not to look.
+* **Error text**: ``store.error_search``.
+
+Whatever leads to a row, the row itself is read and every condition is tested on it. Rows come out of ``requests`` as the
+reader sees it: who is bound to projects gets no other row, wherever a statement looked (``main.`` is all projects).
+May import ``domain`` and ``store``.
+"""
+
+# Statements are put together from names in this file; values always travel as parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+from voicegw_mcp.domain import QUARTER_MS, UNCOUNTED, UNTIMED
+from voicegw_mcp.store.error_search import find_errors
+from voicegw_mcp.store.log_conditions import (
+    ANY,
+    NEWEST,
+    Values,
+    order_of,
+    row_tests,
+    rows_at,
+    series_query,
+    time_tests,
+)
+from voicegw_mcp.store.log_rows import SELECT_ROWS, LogFilter
+from voicegw_mcp.store.peaks import cost_step, latency_step, reach_test
+from voicegw_mcp.store.rollups import GRAINS_MS
+from voicegw_mcp.store.text import storable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from voicegw_mcp.domain import RequestStatus
+    from voicegw_mcp.store.log_conditions import Place, Statement
+    from voicegw_mcp.store.reader import Reads, Row
+
+_WALKED: Final = 200
+"""Rows that are looked at one after the other, at least: about 0.2 ms."""
+_MANY_CELLS: Final = 500
+"""Sessions of fewer cells are read cell by cell."""
+_GRAINS_S: Final = tuple(grain // 1000 for grain in reversed(GRAINS_MS))
+_QUARTER_S: Final = _GRAINS_S[-1]
+_STEPS: Final = ", ".join(
+    f"({grain}, {finer}, {part * finer * 1000})"
+    for grain, finer in pairwise(_GRAINS_S)
+    for part in range(grain // finer)
+)
+
+
+async def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None) -> list[Row]:
+    """Return up to ``limit`` rows that match, as ``SELECT_ROWS`` reads them, in the query's order.
+
+    Args:
+        reads: the log, or a part of it.
+        query: filters and order.
+        limit: at least 1.
+        after: the place behind which to begin.
+    """
+    if query.session_id is not None:
+        span = await _span_of_long_session(reads, query)
+        if span is None:
+            return await reads.read(*_Search(query, limit).session(after))
+        query = replace(
+            query,
+            start_ms=max(span[0], query.start_ms or 0),
+            end_ms=min(span[1], span[1] if query.end_ms is None else query.end_ms),
+        )
+    if query.search is not None:
+        return await find_errors(reads, query, limit=limit, after=after)
+    search = _Search(query, limit)
+    rows = await reads.read(*search.walk(after))
+    if len(rows) < limit and (edge := await reads.read(*search.edge(after))):
+        timestamp_ms, seq = edge[0]
+        rows += await reads.read(*search.descend((timestamp_ms, seq), limit - len(rows)))
+    return rows
+
+
+async def _span_of_long_session(reads: Reads, query: LogFilter) -> tuple[int, int] | None:
+    """Return from when to when a session of many cells lasted, when something else tells better where its rows are."""
+    if query == LogFilter(session_id=query.session_id, order=query.order):
+        return None
+    cells = "FROM main.session_cell WHERE session_id = ?1"
+    found = await reads.read(
+        f"SELECT (SELECT COUNT(*) FROM (SELECT 1 {cells} LIMIT {_MANY_CELLS})), "
+        f"(SELECT MIN(bucket_ms) {cells}), (SELECT MAX(bucket_ms) {cells})",
+        (storable(query.session_id or ""),),
+    )
+    count, first, last = found[0]
+    return (first, last + QUARTER_MS) if count == _MANY_CELLS else None
+
+
+class _Search:
+    """The statements of one search.
+
+    ``descend`` and ``session`` keep a queue of nodes in the order of the answer. A node is a row (``grain_s`` 0), a cell,
+    or, without ``series_id``, a span of time whose cells are still to be looked at. ``moment`` is the first one in the
+    order that a row in it can have; cells come before the rows of that millisecond.
+    """
+
+    def __init__(self, query: LogFilter, limit: int) -> None:
+        self._query = query
+        self._limit = limit
+        self._order = order_of(query)
+        self._walked = max(_WALKED, limit)
+        newest = self._order is NEWEST
+        self._cell_seq = 2**62 if newest else -1
+        self._beyond = "< node.bucket_ms" if newest else ">= node.bucket_ms + node.grain_s * 1000"
+
+    def walk(self, after: Place | None) -> Statement:
+        """Return what reads the matching ones of the first rows."""
+        values = Values()
+        order = self._order.by_time
+        first = f"SELECT * FROM main.requests WHERE {time_tests(self._query, values, after)} {order} LIMIT {self._walked}"
+        tests = f"{row_tests(self._query, values)} AND series_id IN ({series_query(self._query, values)})"
+        return self._rows(f"SELECT seq FROM ({first}) WHERE {tests} {order} LIMIT {self._limit}"), values
+
+    def edge(self, after: Place | None) -> Statement:
+        """Return what tells the place of the last row that ``walk`` looked at; nothing when that was the last of all."""
+        values = Values()
+        tests = time_tests(self._query, values, after)
+        last = f"{self._order.by_time} LIMIT 1 OFFSET {self._walked - 1}"
+        return f"SELECT timestamp_ms, seq FROM main.requests WHERE {tests} {last}", values
+
+    def descend(self, edge: Place, limit: int) -> Statement:
+        """Return what reads rows behind a place by way of the rollups.
+
+        Spans follow one another, each the largest that holds the next row there is: gaps cost nothing.
+        """
+        values = Values()
+        direction = self._order.direction
+        cell = f"{self._cell_tests(values)} AND {self._cell_times(values)}"
+        tests = f"status = node.status AND {self._opened_tests(values, edge)}"
+        begun = values.mark(edge[0] // QUARTER_MS * QUARTER_MS)
+        following = (
+            f"SELECT seq FROM main.requests WHERE timestamp_ms {self._beyond} AND {self._until(values, 'timestamp_ms')} "
+            f"{self._order.by_time} LIMIT 1"
+        )
+        grain, bucket = self._largest("further.timestamp_ms")
+        of_cell = f"{self._moment('cell.bucket_ms', 'cell.grain_s')}, {self._cell_seq}, cell.grain_s, cell.bucket_ms"
+        return self._rows(
+            f"""WITH RECURSIVE step (grain_s, finer_s, offset_ms) AS (VALUES {_STEPS}),
+node (moment, seq, grain_s, bucket_ms, series_id, status) AS (
+SELECT {self._moment(begun)}, {self._cell_seq}, {_QUARTER_S}, {begun}, NULL, NULL
+UNION ALL
+SELECT {self._moment(bucket, grain)}, {self._cell_seq}, {grain}, {bucket}, NULL, NULL
+FROM node CROSS JOIN main.requests AS further ON further.seq = ({following})
+WHERE node.series_id IS NULL AND node.grain_s > 0
+UNION ALL
+SELECT {of_cell}, cell.series_id, cell.status
+FROM node CROSS JOIN main.rollup AS cell ON cell.grain_s = node.grain_s AND cell.bucket_ms = node.bucket_ms
+WHERE node.series_id IS NULL AND node.grain_s > 0 AND {cell}
+AND cell.series_id IN ({series_query(self._query, values)})
+UNION ALL
+SELECT {of_cell}, cell.series_id, cell.status
+FROM node CROSS JOIN step ON step.grain_s = node.grain_s CROSS JOIN main.rollup AS cell
+ON cell.grain_s = step.finer_s AND cell.bucket_ms = node.bucket_ms + step.offset_ms
+AND cell.series_id = node.series_id AND cell.status = node.status
+WHERE node.series_id IS NOT NULL AND {cell}
+UNION ALL
+{self._opened("NULL, NULL, NULL", tests, limit)}
+ORDER BY 1 {direction}, 2 {direction})
+SELECT seq FROM node WHERE grain_s = 0 LIMIT {limit}"""
+        ), values
+
+    def session(self, after: Place | None) -> Statement:
+        """Return what reads rows of a session, from its first cell on."""
+        values = Values()
+        direction = self._order.direction
+        session = values.mark(storable(self._query.session_id or ""))
+        cells = f"main.session_cell WHERE session_id = {session} AND {self._until(values, 'bucket_ms', QUARTER_MS)}"
+        begun = self._from(values, after)
+        tests = self._opened_tests(values, after)
+        possible = self._cell_tests(values)
+        if possible != ANY:
+            possible = (
+                f"EXISTS (SELECT 1 FROM main.rollup AS cell WHERE cell.grain_s = {_QUARTER_S} "
+                f"AND cell.bucket_ms = part.bucket_ms AND cell.series_id = part.series_id AND {possible})"
+            )
+        return self._rows(
+            f"""WITH RECURSIVE node (moment, seq, grain_s, bucket_ms, series_id) AS (
+SELECT * FROM (SELECT {self._moment("bucket_ms")}, {self._cell_seq}, {_QUARTER_S}, bucket_ms, NULL
+FROM {cells} AND {begun} ORDER BY bucket_ms {direction} LIMIT 1)
+UNION ALL
+SELECT {self._moment("further.bucket_ms")}, {self._cell_seq}, {_QUARTER_S}, further.bucket_ms, NULL
+FROM node CROSS JOIN main.session_cell AS further ON further.session_id = {session}
+AND (further.bucket_ms, further.series_id) = (SELECT bucket_ms, series_id FROM {cells} AND bucket_ms {self._beyond}
+ORDER BY bucket_ms {direction}, series_id {direction} LIMIT 1)
+WHERE node.series_id IS NULL AND node.grain_s > 0
+UNION ALL
+SELECT {self._moment("part.bucket_ms")}, {self._cell_seq}, {_QUARTER_S}, part.bucket_ms, part.series_id
+FROM node CROSS JOIN main.session_cell AS part ON part.session_id = {session} AND part.bucket_ms = node.bucket_ms
+WHERE node.series_id IS NULL AND node.grain_s > 0 AND {possible}
+AND part.series_id IN ({series_query(self._query, values)})
+UNION ALL
+{self._opened("NULL, NULL", tests, self._limit)}
+ORDER BY 1 {direction}, 2 {direction})
+SELECT seq FROM node WHERE grain_s = 0 LIMIT {self._limit}"""
+        ), values
+
+    def _rows(self, places: str) -> str:
+        return rows_at(SELECT_ROWS, places, self._order)
+
+    def _moment(self, bucket: str, grain_s: str = str(_QUARTER_S)) -> str:
+        """Return the first moment of a cell in this order."""
+        return f"({bucket}) + ({grain_s}) * 1000 - 1" if self._order is NEWEST else bucket
+
+    def _opened_tests(self, values: Values, after: Place | None) -> str:
+        """Return what a row of a cell must fulfil; the cell is narrower than any bound of the query."""
+        return (
+            f"{row_tests(self._query, values)} AND {time_tests(self._query, values, after, searched=False)}"
+        )
+
+    def _until(self, values: Values, column: str, size_ms: int = 1) -> str:
+        """Return what holds up to the end of the query, of something that begins at ``column``."""
+        query = self._query
+        if self._order is NEWEST:
+            return ANY if query.start_ms is None else f"{column} > {values.mark(query.start_ms - size_ms)}"
+        return ANY if query.end_ms is None else f"{column} < {values.mark(query.end_ms)}"
+
+    def _from(self, values: Values, after: Place | None) -> str:
+        """Return what holds of quarter hours from the beginning of the query on."""
+        newest = self._order is NEWEST
+        first = self._query.end_ms if newest else self._query.start_ms
+        tests = [] if after is None else [after[0]]
+        tests += [] if first is None else [first - 1 if newest else first]
+        if not tests:
+            return ANY
+        quarter = (min(tests) if newest else max(tests)) // QUARTER_MS * QUARTER_MS
+        return f"bucket_ms {'<=' if newest else '>='} {values.mark(quarter)}"
+
+    def _opened(self, nulls: str, tests: str, limit: int) -> str:
+        """Return the node of a row for each of the first matching ones of a quarter-hour cell."""
+        return f"""SELECT opened.timestamp_ms, opened.seq, 0, {nulls}
+FROM node CROSS JOIN main.requests AS opened ON opened.seq IN (
+SELECT seq FROM main.requests INDEXED BY requests_by_series WHERE series_id = node.series_id
+AND timestamp_ms >= node.bucket_ms AND timestamp_ms < node.bucket_ms + {QUARTER_MS} AND {tests}
+{self._order.by_time} LIMIT {limit})
+WHERE node.series_id IS NOT NULL AND node.grain_s = {_QUARTER_S}"""
+
+    def _largest(self, moment: str) -> tuple[str, str]:
+        """Return size (s) and start of the largest cell that holds a moment and lies wholly behind the node."""
+        grains = buckets = ""
+        for grain in _GRAINS_S:
+            bucket = f"{moment} / {grain * 1000} * {grain * 1000}"
+            near = f"{bucket} + {grain * 1000 - 1}" if self._order is NEWEST else bucket
+            case = "ELSE" if grain == _QUARTER_S else f"WHEN {near} {self._beyond} THEN"
+            grains += f" {case} {grain}"
+            buckets += f" {case} {bucket}"
+        return f"CASE{grains} END", f"CASE{buckets} END"
+
+    def _cell_tests(self, values: Values) -> str:
+        """Return what a cell must fulfil to hold a matching row."""
+        query = self._query
+        tests: list[str] = []
+        if query.status is not None:
+            tests.append(f"cell.status = {values.mark(str(query.status))}")
+        if query.min_latency_ms is not None:
+            tests.append(f"cell.total_max_us >= {values.mark(query.min_latency_ms * 1000)}")
+            if query.min_latency_ms == 0:
+                tests.append(
+                    f"(cell.total_max_us > 0 OR cell.total_count > 0 OR cell.status IN {_words(UNTIMED)})"
+                )
+        if query.min_cost_nanousd is not None:
+            tests.append(f"cell.cost_max_nanousd >= {values.mark(query.min_cost_nanousd)}")
+            if query.min_cost_nanousd == 0:
+                counted = f"cell.requests > cell.unpriced OR cell.status IN {_words(UNCOUNTED)}"
+                tests.append(f"(cell.cost_max_nanousd > 0 OR {counted})")
+        if query.min_latency_ms is not None and query.min_cost_nanousd is not None:
+            latency = values.mark(latency_step(ceil(query.min_latency_ms * 1000)))
+            cost = values.mark(bytes((cost_step(query.min_cost_nanousd),)))
+            tests.append(reach_test("cell.peaks", latency, cost))
+        return " AND ".join(tests or [ANY])
+
+    def _cell_times(self, values: Values) -> str:
+        """Return what the time of a cell must fulfil, and the session; cells older than every row are of pruned ones."""
+        tests = ["cell.bucket_ms + cell.grain_s * 1000 > (SELECT MIN(timestamp_ms) FROM main.requests)"]
+        if self._query.start_ms is not None:
+            tests.append(f"cell.bucket_ms + cell.grain_s * 1000 > {values.mark(self._query.start_ms)}")
+        if self._query.end_ms is not None:
+            # The sign keeps SQLite from searching by it: a cell is searched by its very start.
+            tests.append(f"+cell.bucket_ms < {values.mark(self._query.end_ms)}")
+        if self._query.session_id is not None:
+            session = values.mark(storable(self._query.session_id))
+            part = "bucket_ms = cell.bucket_ms AND series_id = cell.series_id"
+            tests.append(
+                f"(cell.grain_s > {_QUARTER_S} OR EXISTS "
+                f"(SELECT 1 FROM main.session_cell WHERE session_id = {session} AND {part}))"
+            )
+        return " AND ".join(tests)
+
+
+def _words(statuses: Iterable[RequestStatus]) -> str:
+    return f"({', '.join(repr(str(status)) for status in sorted(statuses))})"

@@ -1,0 +1,155 @@
+"""Reads the parts of reports: what is remembered holds, and what is read anew was compared first.
+
+A window is cut where today and where the last hour begin, so that what is still written to is little and is read
+quickly. May import ``domain``, ``errors`` and ``store``.
+"""
+
+# Statements are put together from names in this file; values always travel as parameters.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from voicegw_mcp.domain import DAY_MS, QUARTER_MS
+from voicegw_mcp.store.failures import damaged
+from voicegw_mcp.store.part_cache import MISSING
+from voicegw_mcp.store.rollups import EIGHT_DAYS_MS, HOUR_MS, Span
+from voicegw_mcp.store.schema import TRIGGERS, trigger_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from voicegw_mcp.domain import Window
+    from voicegw_mcp.store.parts import Part
+    from voicegw_mcp.store.reader import Reader, Reads
+
+V = TypeVar("V")
+
+_FEW_ROWS: Final = 300
+"""So many are decoded in less time than a thread takes to begin."""
+
+
+class Values:
+    """What parts gave; all of one state of the store."""
+
+    def __init__(self) -> None:
+        self._values: dict[Part[Any], list[Any]] = {}
+
+    def of(self, part: Part[V]) -> list[V]:
+        """Return what a part gave."""
+        return self._values[part]
+
+    def of_all(self, parts: Iterable[Part[V]]) -> Iterator[V]:
+        """Give what several parts gave, one after the other."""
+        return chain.from_iterable(self._values[part] for part in parts)
+
+    def put(self, part: Part[V], value: list[V]) -> None:
+        """Say what a part gave."""
+        self._values[part] = value
+
+
+def settled_until(end_ms: int) -> int:
+    """Return the moment before which rows hardly come any more: where the last hour began, or ``end_ms`` if that is earlier."""
+    return min(end_ms, (time.time_ns() // 1_000_000 - QUARTER_MS) // HOUR_MS * HOUR_MS)
+
+
+def cut(window: Window) -> list[tuple[int, int]]:
+    """Return a window in pieces: up to today (UTC), today up to the last hour, and what may still be written to."""
+    start_ms, end_ms = window.start_ms, window.end_ms
+    settled = settled_until(end_ms)
+    edges = [settled // DAY_MS * DAY_MS, settled] if settled < end_ms else []
+    inner = [edge for edge in edges if start_ms < edge]
+    return [piece for piece in zip((start_ms, *inner), (*inner, end_ms), strict=True) if piece[0] < piece[1]]
+
+
+async def read_parts(reader: Reader, parts: Iterable[Part[Any]]) -> Values:
+    """Return what the parts give, all of one state of the store; what is remembered is not read again.
+
+    Raises:
+        StoreUnavailable: damaged, or it cannot be read.
+    """
+    asked = list(dict.fromkeys(parts))
+    values, missing = _remembered(reader, await _signatures(reader, reader, asked))
+    if missing:
+        async with reader.snapshot() as state:
+            values = await read_parts_of(state, reader, asked)
+    return values
+
+
+async def read_parts_of(state: Reads, reader: Reader, parts: Iterable[Part[Any]]) -> Values:
+    """Return what the parts give in a state of the store that ``reader`` holds; raises as ``read_parts``."""
+    values, missing = _remembered(reader, await _signatures(state, reader, list(dict.fromkeys(parts))))
+    spans = {part: part.spans() for part in missing}
+    await reader.shared.agreed.require(state, (span for own in spans.values() for span in own))
+    for part, signature in missing.items():
+        rows = await state.read(*part.statement(spans[part])) if spans[part] else []
+        try:
+            value = (
+                part.decode(rows) if len(rows) <= _FEW_ROWS else await asyncio.to_thread(part.decode, rows)
+            )
+        except (ValueError, TypeError) as error:
+            raise damaged(reader.path) from error
+        values.put(part, value)
+        if signature is not None:
+            reader.shared.parts.put((reader.projects, part), signature, value, part.weight * len(value) + 1)
+    return values
+
+
+def _remembered(
+    reader: Reader, signatures: dict[Part[Any], int | None]
+) -> tuple[Values, dict[Part[Any], int | None]]:
+    """Return the values that hold, and the other parts with their signatures."""
+    values = Values()
+    missing: dict[Part[Any], int | None] = {}
+    for part, signature in signatures.items():
+        value = MISSING if signature is None else reader.shared.parts.get((reader.projects, part), signature)
+        if value is MISSING:
+            missing[part] = signature
+        else:
+            values.put(part, value)
+    return values, missing
+
+
+async def _signatures(
+    reads: Reads, reader: Reader, parts: Sequence[Part[Any]]
+) -> dict[Part[Any], int | None]:
+    """Return the signature of each part, None where changes are not watched."""
+    cache = reader.shared.parts
+    if cache.watched is None:
+        cache.watched = dict(await reads.read(TRIGGERS)) == trigger_texts()
+    if not cache.watched or not parts:
+        return dict.fromkeys(parts)
+    hulls = {(part.start_ms, part.end_ms): 0 for part in parts}
+    ranges = [
+        (number, grain // 1000, start, end)
+        for number, hull in enumerate(hulls)
+        for grain, start, end in _watched(*hull)
+    ]
+    rows = await reads.read(
+        f"WITH asked (number, grain, since, until) AS (VALUES {', '.join('(?, ?, ?, ?)' for _ in ranges)}) "
+        "SELECT number, (SELECT COALESCE(SUM(stamp), 0) FROM main.touched "
+        "WHERE grain_s = grain AND bucket_ms >= since AND bucket_ms < until) FROM asked",
+        [value for values in ranges for value in values],
+    )
+    keys = list(hulls)
+    for number, stamps in rows:
+        hulls[keys[number]] += stamps
+    return {part: hulls[part.start_ms, part.end_ms] for part in parts}
+
+
+def _watched(start_ms: int, end_ms: int) -> list[Span]:
+    """Return the watched cells that hold a span: whole hours, and spans of eight days where there are any."""
+    left, right = start_ms // HOUR_MS * HOUR_MS, -(-end_ms // HOUR_MS) * HOUR_MS
+    inner_left = -(-left // EIGHT_DAYS_MS) * EIGHT_DAYS_MS
+    inner_right = right // EIGHT_DAYS_MS * EIGHT_DAYS_MS
+    if inner_left >= inner_right:
+        return [Span(HOUR_MS, left, right)]
+    return [
+        Span(HOUR_MS, left, inner_left),
+        Span(EIGHT_DAYS_MS, inner_left, inner_right),
+        Span(HOUR_MS, inner_right, right),
+    ]

@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check lint types contracts golden bench chaos conformance hostile lock clean
+.PHONY: help run demo test check lint types contracts golden bench bench-peer chaos conformance hostile store-proofs lock clean
 
 help: ## Show these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.pip: ## (the environment itself)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -53,8 +53,11 @@ golden: $(VENV)/.test ## Write the generated files anew: tools.md, README's tabl
 	$(BIN)/python -m voicegw_mcp.tools.render
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/cli/test_help.py
 
-bench: $(VENV)/.test ## Cold start, memory and calls against a bare server on the same SDK
-	$(BIN)/python benchmarks/run.py
+bench: $(VENV)/.test ## Measure start, memory, every reading tool by store size, writes; writes docs/performance.md (Linux)
+	$(BIN)/python benchmarks/run.py --write-docs
+
+bench-peer: $(VENV)/.test ## Measure against VoiceGateway, installed apart; writes docs/performance.md (Linux)
+	$(BIN)/python benchmarks/run.py --only peer --write-docs
 
 chaos: $(VENV)/.test ## Break changes on purpose: faults, kills, editors; writes docs/reliability.md (Linux)
 	$(BIN)/python -m tests.chaos --write-docs
@@ -65,9 +68,12 @@ conformance: $(VENV)/.test ## The official suite, real clients, 100 restarts; wr
 hostile: $(VENV)/.test ## Attack the HTTP door: names, tokens, frames, bodies; writes docs/hostile.md
 	$(BIN)/python -m tests.hostile --write-docs
 
+store-proofs: $(VENV)/.test ## Back up under load, interrupt and damage stores; writes docs/store-proofs.md (Linux)
+	$(BIN)/python -m tests.store_proofs --write-docs
+
 lock: $(VENV)/.check ## Write constraints.txt anew from what is installed
 	@echo '# What development and CI install; `make lock` writes it. Releases are bound by the ranges in pyproject.toml only.' > constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable --exclude pip >> constraints.txt
 
 clean: ## Remove the environment and what tools leave behind
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* .import_linter_cache
+	rm -rf $(VENV) .bench .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* .import_linter_cache

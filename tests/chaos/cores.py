@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.chaos.section import Progress
+from tests.proof import Progress
 
 Round = Callable[[Any], dict[str, Any]]
 

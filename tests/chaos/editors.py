@@ -14,8 +14,9 @@ from typing import Any
 
 from tests.chaos import cores, recovery, scene
 from tests.chaos.editor import ONCE_MORE, STYLES, WAITING_S, Editor, Plan
-from tests.chaos.section import Progress, Section, breakages, command
+from tests.chaos.section import breakages, command
 from tests.chaos.tracer import JustWatch, Outcome, Trace
+from tests.proof import Progress, Section
 
 NAME = "editors"
 TITLE = "An editor saves the file meanwhile"

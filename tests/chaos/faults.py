@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import cores, order, recovery, scene
-from tests.chaos.section import Progress, Section, breakages, command
+from tests.chaos.section import breakages, command
 from tests.chaos.tracer import Act, Call, Fail, JustWatch, Outcome, Trace
+from tests.proof import Progress, Section
 
 NAME = "faults"
 TITLE = "A fault at every system call"
@@ -82,19 +83,22 @@ class Plan:
     fault: str
 
 
-class _Inject(JustWatch):
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+class Inject(JustWatch):
+    """Does what a fault says at the call with this number, or from there on. ``at`` is the call, None until then."""
+
+    def __init__(self, index: int, fault: str) -> None:
+        self._index = index
+        self.fault = fault
         self.at: Call | None = None
 
     def enter(self, call: Call) -> int | Fail:
-        act = FAULTS[self._plan.fault]
-        if self._plan.fault in LASTING:
-            if call.number < self._plan.index or call.name not in LASTING[self._plan.fault]:
+        act = FAULTS[self.fault]
+        if self.fault in LASTING:
+            if call.number < self._index or call.name not in LASTING[self.fault]:
                 return Act.GO
             self.at = self.at or call
             return act
-        if call.number != self._plan.index or (call.name == "mmap" and isinstance(act, Fail)):
+        if call.number != self._index or (call.name == "mmap" and isinstance(act, Fail)):
             return Act.GO
         self.at = call
         return act
@@ -186,7 +190,7 @@ def _make(
 
 def _round(plan: Plan, template: scene.Template, folder: Path) -> dict[str, Any]:
     house, template = begin(template, folder)
-    watch = _Inject(plan)
+    watch = Inject(plan.index, plan.fault)
     outcome = Trace(house.folder, watch).run(scene.change(house, template))
     found = recovery.recover(house, template)
     state = recovery.check_whole(found, {"old": template.old, "new": template.new})

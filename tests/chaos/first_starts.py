@@ -17,8 +17,9 @@ from typing import Any
 
 import yaml
 from tests.chaos.scene import KEYS
-from tests.chaos.section import Progress, Section, command
+from tests.chaos.section import command
 from tests.chaos.writers import check_chain
+from tests.proof import Progress, Section
 
 from voicegw_mcp.store.changes import ChangeRecord
 

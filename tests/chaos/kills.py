@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import cores, recovery, scene
-from tests.chaos.section import Progress, Section, breakages, command
+from tests.chaos.section import breakages, command
 from tests.chaos.servers import Server
+from tests.proof import Progress, Section
 
 from voicegw_mcp.config.file import version_of
 

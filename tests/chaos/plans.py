@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import cores, memory, scene
-from tests.chaos.section import Progress, Section, sum_up
+from tests.chaos.section import sum_up
+from tests.proof import Progress, Section
 
 from voicegw_mcp.config.disk import version_of
 from voicegw_mcp.core.gateway import Gateway

@@ -17,7 +17,8 @@ import yaml
 from tests.chaos import cores, memory
 from tests.chaos.mutations import MUTATIONS, mutated
 from tests.chaos.plans import patched
-from tests.chaos.section import Progress, Section, sum_up
+from tests.chaos.section import sum_up
+from tests.proof import Progress, Section
 from tests.protocol.agents import FILE, Agent, House
 
 from voicegw_mcp.config.disk import version_of

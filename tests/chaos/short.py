@@ -10,19 +10,18 @@ import sys
 from typing import Any
 
 import pytest
-from tests.chaos.page import ROOT
+from tests.proof import CANNOT_RUN, ROOT
 
-CANNOT_RUN = 77
 BOUND_S = 240
 
 
-def run_short(name: str, *, rounds: int, seed: int) -> dict[str, Any]:
+def run_short(name: str, *, rounds: int, seed: int, proof: str = "chaos") -> dict[str, Any]:
     """Return the figures of a section by name; skip the test where ptrace is not permitted.
 
     Fails when there were violations: they are printed with the command that repeats each.
     """
-    options = ["--only", name, "--seed", str(seed), "--exactly", str(rounds), "--json"]
-    command = [sys.executable, "-m", "tests.chaos", *options]
+    options = ["--only", name, "--seed", str(seed), "--rounds", str(rounds), "--json"]
+    command = [sys.executable, "-m", f"tests.{proof}", *options]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=BOUND_S, check=False

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import cores, memory
-from tests.chaos.section import Progress, Section, breakages, command
+from tests.chaos.section import breakages, command
 from tests.chaos.sequences import run_sequence
+from tests.proof import Progress, Section
 
 NAME = "undo"
 TITLE = "Undo"

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from tests.chaos import scene
-from tests.chaos.section import Progress, Section
+from tests.proof import Progress, Section
 
 from voicegw_mcp.config.disk import version_of
 from voicegw_mcp.store.changes import ChangeRecord, list_changes

@@ -11,10 +11,11 @@ from pathlib import Path
 from tests import npm
 from tests.conformance import clients
 from tests.conformance.scene import Scene, Server
-from tests.conformance.section import Section
+from tests.proof import Progress, Section
 
 NAME = "clients"
 TITLE = "Real clients"
+ROUNDS = 0
 TOKEN = "fake-token-0001"
 MCP_1 = "mcp==1.30.0"
 INSTALL_S = 300
@@ -30,22 +31,22 @@ a shell as it stands, and with the same over the other transports; the table sho
 Work = Callable[[Scene, Server, str], object]
 
 
-def run(folder: Path, _rounds: int) -> Section:
+def run(_rounds: int, _seed: int, folder: Path, _progress: Progress) -> Section:
     """Let every client run over every transport."""
-    section = Section(("client", *clients.TRANSPORTS))
+    section = Section(NAME, columns=("client", *clients.TRANSPORTS))
     for number, (name, work) in enumerate(_clients(folder / "mcp1", section)):
         states = []
         for transport in clients.TRANSPORTS:
             scene = _scene(folder / f"{number}-{transport}")
             with scene.served() as server:
                 states.append(section.attempt(f"{name}, {transport}", lambda: work(scene, server, transport)))  # noqa: B023 - called at once
-        section.rows.append((name, *states))
+        section.figures.append((name, *states))
     _claude(folder, section)
     return section
 
 
 def _clients(folder: Path, section: Section) -> list[tuple[str, Work]]:
-    """Return the clients by name; those that do not install are noted as failures."""
+    """Return the clients by name; those that do not install are noted as violations."""
     typescript = npm.versions(clients.TYPESCRIPT)
     sdk, client = (f"@modelcontextprotocol/{name}" for name in ("sdk", "client"))
     inspector = typescript["@modelcontextprotocol/inspector"]
@@ -60,7 +61,7 @@ def _clients(folder: Path, section: Section) -> list[tuple[str, Work]]:
     try:
         found.insert(3, (f"Python `{MCP_1.replace('==', '` ')}", _python(_mcp_1(folder), "legacy")))
     except subprocess.SubprocessError as error:
-        section.failures.append(f"{MCP_1} did not install: {error}")
+        section.violations.append(f"{MCP_1} did not install: {error}")
     return found
 
 
@@ -112,7 +113,7 @@ def _claude(folder: Path, section: Section) -> None:
     try:
         program = clients.find_claude()
     except npm.NpmFailed as error:
-        section.failures.append(f"Claude Code did not install: {error}")
+        section.violations.append(f"Claude Code did not install: {error}")
         return
     for token in (TOKEN, None):
         scene = _scene(folder / f"claude-{bool(token)}")
@@ -122,8 +123,8 @@ def _claude(folder: Path, section: Section) -> None:
         with scene.served() as server:
             answer = section.attempt(name, lambda: json.dumps(clients.add_and_list(program, scene, server)))  # noqa: B023 - called at once
         states = json.loads(answer) if answer.startswith("{") else dict.fromkeys(clients.TRANSPORTS, answer)
-        section.rows.append((name, *states.values()))
-        section.failures += [
+        section.figures.append((name, *states.values()))
+        section.violations += [
             f"{name}, {transport}: {state}"
             for transport, state in states.items()
             if state != "✔ Connected" and not state.startswith("**")

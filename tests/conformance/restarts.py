@@ -14,10 +14,11 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST
 from tests.conformance.scene import Scene, Server
-from tests.conformance.section import Section
+from tests.proof import Progress, Section
 
 NAME = "restarts"
 TITLE = "Restarts"
+ROUNDS = 100
 WAIT_S = 30
 WENT_ON = "restarts after which every client went on"
 STOP_S = 5.0
@@ -161,26 +162,26 @@ async def _rounds(scene: Scene, rounds: int, section: Section) -> float:
             done += 1
             again.end()
         except (AssertionError, MCPError, httpx2.HTTPError, OSError, TimeoutError, ExceptionGroup) as error:
-            section.failures.append(f"restart {number} ({one.signal.name}): {type(error).__name__} {error}")
+            section.violations.append(f"restart {number} ({one.signal.name}): {type(error).__name__} {error}")
         finally:
             if one.server.process.poll() is None:
                 one.server.end(signal.SIGKILL)
         if one.signal is signal.SIGTERM:
             stops.append(one.stop_s)
-    section.rows.append((WENT_ON, f"{done} of {rounds}"))
+    section.figures.append((WENT_ON, f"{done} of {rounds}"))
     return max(stops)
 
 
 def end_and_start(folder: Path, rounds: int) -> tuple[Section, float]:
     """End and start servers ``rounds`` times; return what was found, and the seconds of the longest stop by SIGTERM."""
-    section = Section(("measured", "figure"))
+    section = Section(NAME, columns=("measured", "figure"))
     return section, anyio.run(_rounds, Scene(folder), rounds, section)
 
 
-def run(folder: Path, rounds: int) -> Section:
+def run(rounds: int, _seed: int, folder: Path, _progress: Progress) -> Section:
     """End and start servers, and judge how long a stop took."""
     section, longest_s = end_and_start(folder, rounds)
-    section.rows.append(("longest stop by SIGTERM with a stream open", f"{longest_s:.2f} s"))
+    section.figures.append(("longest stop by SIGTERM with a stream open", f"{longest_s:.2f} s"))
     if longest_s >= STOP_S:
-        section.failures.append(f"a stop took {longest_s:.1f} s")
+        section.violations.append(f"a stop took {longest_s:.1f} s")
     return section

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from tests import npm
 from tests.conformance.scene import STOPPED_S, Scene
-from tests.conformance.section import Section
 from tests.e2e.conftest import LineServer
+from tests.proof import Progress, Section
 
 NAME = "suite"
 TITLE = "The official conformance suite"
+ROUNDS = 0
 SOURCE = Path(__file__).parent / "packages" / "suite"
 ROOT = Path(__file__).parents[2]
 RUN_S = 300
@@ -129,16 +130,17 @@ def fixtures_served(scene: Scene) -> Iterator[str]:
         process.stdout.close()
 
 
-def run(folder: Path, _rounds: int) -> Section:
+def run(_rounds: int, _seed: int, folder: Path, _progress: Progress) -> Section:
     """Run the suite on both servers."""
-    section = Section(("server", "suite", "revision", "scenarios", "checks passed", "failed", "warnings"))
+    columns = ("server", "suite", "revision", "scenarios", "checks passed", "failed", "warnings")
+    section = Section(NAME, columns=columns)
     scene = Scene(folder)
     with scene.served() as server:
         for revision, names in FIXTURE_FREE.items():
             found = run_suite(NEXT, server.mcp, revision, folder / f"shipped-{revision}")
             _note(section, "as shipped", NEXT, revision, [item for item in found if item.name in names])
             for name in set(names) - {item.name for item in found}:
-                section.failures.append(f"as shipped, {revision}, {name}: did not run")
+                section.violations.append(f"as shipped, {revision}, {name}: did not run")
     with fixtures_served(scene) as url:
         for package, revision in ((RELEASED, "2025-11-25"), (NEXT, "2025-11-25"), (NEXT, "2026-07-28")):
             found = run_suite(package, url, revision, folder / f"{package}-{revision}")
@@ -160,11 +162,11 @@ def _named() -> list[str]:
 def _note(section: Section, server: str, package: str, revision: str, found: list[Scenario]) -> None:
     version = npm.versions(SOURCE)[package]
     total = sum((item.statuses for item in found), Counter())
-    section.rows.append(
+    section.figures.append(
         (server, version, revision, len(found), total["SUCCESS"], total["FAILURE"], total["WARNING"])
     )
     for item in found:
-        section.failures += [
+        section.violations += [
             f"{server}, {version}, {revision}, {item.name}: {text}" for text in item.failures
         ]
     for warning in (f"`{item.name}`: `{check}`" for item in found for check in item.warnings):

@@ -1,10 +1,9 @@
-"""The short form of ``python -m tests.conformance``: the 17 scenarios, a few restarts, and how the command reports."""
+"""The short form of ``python -m tests.conformance``: the 17 scenarios and a few restarts."""
 
 import pytest
 from tests import npm
-from tests.conformance import __main__ as command, page, restarts, suite
+from tests.conformance import restarts, suite
 from tests.conformance.scene import Scene
-from tests.conformance.section import Section
 
 ROUNDS = 4
 
@@ -42,33 +41,6 @@ def test_with_the_suite_s_fixtures_on_the_same_server_every_scenario_passes(tmp_
 
 def test_clients_go_on_after_the_server_was_killed_or_stopped_and_started_again(tmp_path):
     section, _ = restarts.end_and_start(tmp_path, ROUNDS)
-    assert section.failures == []
-    assert section.rows == [(restarts.WENT_ON, f"{ROUNDS} of {ROUNDS}")]
+    assert section.violations == []
+    assert section.figures == [(restarts.WENT_ON, f"{ROUNDS} of {ROUNDS}")]
     assert "Traceback" not in (tmp_path / "stderr.txt").read_text()
-
-
-@pytest.mark.parametrize(("failures", "code"), [([], 0), (["a thing"], 1)])
-def test_the_command_ends_with_1_when_something_failed_and_says_so_on_the_page(
-    monkeypatch, tmp_path, capsys, failures, code
-):
-    class Module:
-        NAME, TITLE, CHECKED = "one", "One thing", "Looked at."
-
-        def run(self, folder, rounds):
-            assert folder.is_dir()
-            return Section(("what", "figure"), [("rounds", rounds)], failures)
-
-    monkeypatch.setattr(command, "SECTIONS", {"one": Module()})
-    monkeypatch.setattr(page, "PAGE", tmp_path / "conformance.md")
-    assert command.main(["--write-docs", "--rounds", "3"]) == code
-    written = page.PAGE.read_text()
-    for text in (capsys.readouterr().out, written):
-        assert "| rounds | 3 |" in text
-        assert ("a thing" in text) == bool(failures)
-    assert ("Nothing failed." in written) == (not failures)
-
-
-def test_what_is_attempted_and_fails_is_noted(tmp_path):
-    section = Section(("what", "came of it"))
-    assert section.attempt("reading", (tmp_path / "nothing").read_text) == "**failed**"
-    assert "reading: FileNotFoundError" in section.failures[0]

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.section import Progress, Section
 from tests.hostile.frames import JSON_TYPES, EventStream, Sessionless, Streamable
 from tests.hostile.servers import Reply, Requests, Server, is_typed, leaks, running
+from tests.proof import Progress, Section
 
 NAME = "bodies"
 TITLE = "Large bodies"

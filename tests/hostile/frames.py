@@ -12,7 +12,6 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.section import Progress, Section
 from tests.hostile.mutations import INITIALIZE, META, mutated
 from tests.hostile.servers import (
     TOKEN,
@@ -25,6 +24,7 @@ from tests.hostile.servers import (
     leaks,
     running,
 )
+from tests.proof import Progress, Section
 
 NAME = "frames"
 TITLE = "Mutated frames"

@@ -3,8 +3,8 @@
 import random
 from pathlib import Path
 
-from tests.chaos.section import Progress, Section
 from tests.hostile.servers import TOKEN, exchange, is_typed, leaks, running
+from tests.proof import Progress, Section
 from tests.unit.web.test_hosts import ORIGINS_REFUSED, REFUSED
 
 NAME = "hosts"

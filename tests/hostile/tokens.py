@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.chaos.section import Progress, Section
 from tests.hostile.servers import TOKEN, exchange, is_typed, leaks, running
+from tests.proof import Progress, Section
 from tests.unit.web.authorization import (
     AuthorizationServer,
     authorization_server,

@@ -66,28 +66,28 @@ def make_calls(count, seed=7):
     """Return calls in the order of their time, the last of them at NOW."""
     rng = random.Random(seed)
     times = sorted(NOW - int(SPAN_MS * rng.random() ** 1.5) for _ in range(count))
-    calls = []
-    for number, at_ms in enumerate(times):
-        model = rng.randrange(MODELS)
-        tokens = rng.randrange(1, 8000)
-        ttfb = None if rng.random() < 0.05 else rng.lognormvariate(5, 1)
-        calls.append(
-            Call(
-                number=number,
-                at_ms=at_ms,
-                project=f"project-{rng.randrange(4)}",
-                modality=["stt", "llm", "tts"][model % 3],
-                provider=f"provider-{model % 8}",
-                model=f"provider-{model % 8}/model-{model}",
-                status=str(rng.choice(STATUSES)),
-                session=None if rng.random() < 0.1 else f"session-{number // 25}",
-                tokens=tokens,
-                usd=None if rng.random() < 0.02 else tokens * rng.choice(PER_UNIT),
-                ttfb=ttfb,
-                total=None if ttfb is None else ttfb * (1 + 3 * rng.random()),
-            )
-        )
-    return calls
+    return [one_call(number, at_ms, rng) for number, at_ms in enumerate(times)]
+
+
+def one_call(number, at_ms, rng):
+    """Return a call at a moment."""
+    model = rng.randrange(MODELS)
+    tokens = rng.randrange(1, 8000)
+    ttfb = None if rng.random() < 0.05 else rng.lognormvariate(5, 1)
+    return Call(
+        number=number,
+        at_ms=at_ms,
+        project=f"project-{rng.randrange(4)}",
+        modality=["stt", "llm", "tts"][model % 3],
+        provider=f"provider-{model % 8}",
+        model=f"provider-{model % 8}/model-{model}",
+        status=str(rng.choice(STATUSES)),
+        session=None if rng.random() < 0.1 else f"session-{number // 25}",
+        tokens=tokens,
+        usd=None if rng.random() < 0.02 else tokens * rng.choice(PER_UNIT),
+        ttfb=ttfb,
+        total=None if ttfb is None else ttfb * (1 + 3 * rng.random()),
+    )
 
 
 def span_of(period, calls):
@@ -129,6 +129,16 @@ def grouped(calls, name):
     for call in calls:
         groups[key(call)].append(call)
     return groups
+
+
+def counted(calls):
+    """Return how many of the calls somebody made: time on an open stream and trials of a model are none."""
+    return sum(call.status not in {"probe", "idle"} for call in calls)
+
+
+def timed(calls):
+    """Return the calls that took as long as they should: what failed, was refused or tried tells nothing of that."""
+    return [call for call in calls if call.status in {"success", "fallback", "cancelled"}]
 
 
 def usd_of(calls):

@@ -7,16 +7,21 @@ import json
 import random
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
-from tests.chaos.section import Progress, Section
+from tests import proof
+from tests.proof import Progress, Section
 from tests.store_proofs.writer import record
 
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.errors import GatewayError
+from voicegw_mcp.store.agreement import Agreed
 from voicegw_mcp.store.backup import figures
 from voicegw_mcp.store.repair import remove, repair_store
 from voicegw_mcp.store.requests import insert_requests
@@ -25,7 +30,19 @@ from voicegw_mcp.store.schema import connect, prepare
 from voicegw_mcp.tools import TOOLS
 
 NAME = "damage"
+TITLE = "Damaged stores"
 ROUNDS = 1000
+CHECKED = """\
+A store of eleven days, the first four of them pruned, is copied, and one bit of the copy flips anywhere (in eight of ten rounds), two to eight of them, or
+its end is cut off. Reports, projects and logs are asked for, then `voicegw repair --dry-run` and `voicegw repair` are run. It is checked that:
+
+- nothing crashes, and no total is wrong in silence: an answer with totals is the right one or an error;
+- repair tells what it could not make whole: when it calls the store sound, or says that all was mended, a second look finds nothing more and the totals
+  are exact;
+- the dry run and the repair agree.
+
+The second table tells by what the first bit is part of where the damage was noticed. *Differing* are logs, latencies and sessions that were shown
+differently, of which repair did or did not tell."""
 ROWS = 1500
 DAY = 86_400_000
 BY_NAME = {tool.name: tool for tool in TOOLS}
@@ -38,27 +55,79 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sessions": ("get_costs", {"period": "all", "group_by": "session"}),
     "latency": ("get_latency_stats", {"period": "all"}),
     "logs": ("get_logs", {"limit": 200}),
+    "logs of a session": ("get_logs", {"session_id": "s120"}),
+    "logs of slow errors": ("get_logs", {"search": "exceeded", "min_latency_ms": 100}),
 }
+PAGE = 4096
+_ROUNDS, _REFUSED, _RIGHT = "rounds", "refused by a report", "all answers right"
+_REPAIR_TOLD, _DIFFERING_TOLD, _DIFFERING = "told by repair", "differing, told", "differing, found by nothing"
 TOTALS = [name for name in QUESTIONS if name.startswith(("totals", "projects"))]
+
+
+Counted = Counter[str]
 
 
 def run(rounds: int, seed: int, folder: Path, progress: Progress) -> Section:
     """Damage so many copies of a store, one after the other."""
+    return _made(range(rounds), seed, folder, progress)
+
+
+def repeat(seed: int, number: int, folder: Path, progress: Progress) -> Section:
+    """Make one round again."""
+    return _made([number], seed, folder, progress)
+
+
+def _made(numbers: Sequence[int], seed: int, folder: Path, progress: Progress) -> Section:
     section = Section(NAME)
     sound = make_store(folder / "sound.db")
+    parts = _parts(sound)
     right = anyio.run(_answers, folder, sound, True)
     held = _held(sound)
-    counted: Counter[str] = Counter()
-    for number in range(rounds):
-        what = _damage(sound, folder / "voicegw.db", random.Random(f"{seed} {number}"))
+    counted: Counted = Counter()
+    by_place: dict[str, Counted] = defaultdict(Counter)
+    for done, number in enumerate(numbers, 1):
+        what, place = _damage(sound, folder / "voicegw.db", random.Random(f"{seed} {number}"))
+        found: Counted = Counter()
         try:
-            wrong = _look(folder, right, held, counted)
+            wrong = _look(folder, right, held, found)
         except GatewayError as error:
             wrong = [f"an error where none is expected: {error.message}"]
-        section.violations += [f"round {number} ({what}): {text}" for text in wrong]
-        progress(number + 1, rounds)
-    section.figures = [("damaged stores", rounds), *sorted(counted.items())]
+        again = proof.command("store_proofs", NAME, seed, number)
+        section.violations += [f"{text} ({what}) {again}" for text in wrong]
+        counted += found
+        where = "end cut off" if place is None else parts[place // PAGE]
+        by_place[where] += found + Counter({_ROUNDS: 1})
+        progress(done, len(numbers))
+    for_places = {_DIFFERING, _DIFFERING_TOLD}
+    shown = sorted(item for item in counted.items() if item[0] not in for_places)
+    section.figures = [("damaged stores", len(numbers)), *shown]
+    section.notes = _by_place(by_place)
     return section
+
+
+def _by_place(found: dict[str, Counted]) -> list[str]:
+    """Return a second table: where the damage was, and where it was noticed."""
+    columns = (_ROUNDS, _REFUSED, _RIGHT, _REPAIR_TOLD, _DIFFERING_TOLD, _DIFFERING)
+    lines = [("where", *columns), tuple("---" for _ in range(len(columns) + 1))]
+    lines += [(name, *(str(counts[column]) for column in columns)) for name, counts in sorted(found.items())]
+    return ["", *(f"| {' | '.join(line)} |" for line in lines)]
+
+
+def _parts(store: Path) -> list[str]:
+    """Return what each page of a store is part of, by its number from 0."""
+    with closing(connect(store, timeout_s=1)) as connection:
+        pages, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+        )
+        assert size == PAGE
+        known = {
+            page - 1: f"index of `{table}`" if kind == "index" else f"`{table}`"
+            for page, table, kind in connection.execute(
+                "SELECT pageno, COALESCE(tbl_name, 'schema'), COALESCE(type, 'table') FROM dbstat "
+                "LEFT JOIN sqlite_master ON sqlite_master.name = dbstat.name"
+            )
+        }
+    return [known.get(number, "free pages") for number in range(pages)]
 
 
 def make_store(path: Path) -> Path:
@@ -68,10 +137,7 @@ def make_store(path: Path) -> Path:
     connection.execute("BEGIN IMMEDIATE")
     spread = 11 * DAY // ROWS
     base = record(0).timestamp_ms // DAY * DAY - 10 * DAY
-    rows = [record(number) for number in range(ROWS)]
-    for number, row in enumerate(rows):
-        object.__setattr__(row, "timestamp_ms", base + number * spread)
-    insert_requests(connection, rows)
+    insert_requests(connection, [replace(record(n), timestamp_ms=base + n * spread) for n in range(ROWS)])
     while prune_batch(connection, base + 4 * DAY):
         pass
     connection.execute("COMMIT")
@@ -80,8 +146,8 @@ def make_store(path: Path) -> Path:
     return path
 
 
-def _damage(sound: Path, path: Path, rng: random.Random) -> str:
-    """Put a damaged copy in place and say what was done."""
+def _damage(sound: Path, path: Path, rng: random.Random) -> tuple[str, int | None]:
+    """Put a damaged copy in place; return what was done, and at which byte first (None for the end)."""
     for file in path.parent.glob("voicegw.db*"):
         file.unlink()
     shutil.copyfile(sound, path)
@@ -90,14 +156,14 @@ def _damage(sound: Path, path: Path, rng: random.Random) -> str:
     with path.open("rb+") as file:
         if kind < 0.1:
             file.truncate(place := rng.randrange(size))
-            return f"cut off at {place}"
+            return f"cut off at {place}", None
         places = [rng.randrange(size) for _ in range(1 if kind < 0.9 else rng.randrange(2, 9))]
         for place in places:
             file.seek(place)
             (byte,) = file.read(1)
             file.seek(place)
             file.write(bytes([byte ^ 1 << rng.randrange(8)]))
-    return f"bits flipped at {places}"
+    return f"bits flipped at {places}", places[0]
 
 
 def _look(folder: Path, right: dict[str, str], held: Any, counted: Counter[str]) -> list[str]:
@@ -106,12 +172,12 @@ def _look(folder: Path, right: dict[str, str], held: Any, counted: Counter[str])
     unchecked = anyio.run(_answers, folder, path, False)
     shown = anyio.run(_answers, folder, path, True)
     wrong: list[str] = []
-    counted["totals that would be wrong without the comparison at the first report"] += any(
+    counted["totals that would be wrong without the comparison of what a report reads"] += any(
         unchecked[name] not in {right[name], "refused"} for name in TOTALS
     )
     differing = [name for name in QUESTIONS if shown[name] not in {right[name], "refused"}]
-    counted["refused by a report"] += "refused" in shown.values()
-    counted["all answers right"] += not differing and "refused" not in shown.values()
+    counted[_REFUSED] += "refused" in shown.values()
+    counted[_RIGHT] += not differing and "refused" not in shown.values()
     crashed = [name for name in differing if shown[name].startswith("crash")]
     wrong += [f"{name}: {shown[name]}" for name in crashed]
     wrong += [f"{name} is wrong in silence" for name in differing if name in TOTALS and name not in crashed]
@@ -120,9 +186,10 @@ def _look(folder: Path, right: dict[str, str], held: Any, counted: Counter[str])
         truncated = (
             name == "sessions" and '"truncated":true' not in right[name] and '"truncated":true' in shown[name]
         )
-        counted[
-            f"{name} shown differently, {'told by repair' if told or truncated else 'found by nothing'}"
-        ] += 1
+        noticed = told or truncated
+        counted[f"{name} shown differently, {'told by repair' if noticed else 'found by nothing'}"] += 1
+        counted[_DIFFERING_TOLD if noticed else _DIFFERING] += 1
+    counted[_REPAIR_TOLD] += told
     return wrong
 
 
@@ -156,6 +223,16 @@ def _repaired(path: Path, saved: Path, held: Any, counted: Counter[str], wrong: 
     return not done.is_clean()
 
 
+class _Unchecked(Agreed):
+    """Takes everything for compared."""
+
+    async def require(self, *_: Any) -> None:
+        pass
+
+    async def require_whole(self, *_: Any) -> None:
+        pass
+
+
 def _held(path: Path) -> Any:
     connection = connect(path, timeout_s=1)
     try:
@@ -176,7 +253,8 @@ async def _answers(folder: Path, store: Path, checked: bool) -> dict[str, str]:
         for name, (tool, arguments) in QUESTIONS.items():
             try:
                 if not checked:
-                    gateway.store_handle._sound = await gateway.store_handle.get()
+                    store = gateway.store_handle._sound = await gateway.store_handle.get()
+                    store.shared.agreed = _Unchecked()
                 answer = await BY_NAME[tool].run(gateway, BY_NAME[tool].parse(arguments))
                 found[name] = json.dumps(answer.as_json(), separators=(",", ":"))
             except GatewayError:

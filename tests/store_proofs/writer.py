@@ -8,18 +8,25 @@ import sys
 import time
 from pathlib import Path
 
-from voicegw_mcp.domain import Modality, RequestRecord, RequestStatus, Usage
+from voicegw_mcp.domain import UNCOUNTED, Modality, RequestRecord, RequestStatus, Usage
 from voicegw_mcp.store.requests import insert_requests
 from voicegw_mcp.store.schema import connect
 
 ROWS_PER_S = 1000
 BATCH = 50
 START_MS = 1_795_000_000_000
+STATUSES = dict(enumerate(RequestStatus))
+"""Of each status one in fifty, and some of them in no count of requests."""
 
 
 def cost_of(number: int) -> int:
     """Return what request ``number`` costs, in nano-USD; known to whoever checks."""
     return number * 7919 % 1_000_003
+
+
+def counted(rows: int) -> int:
+    """Return how many of the first rows are in counts of requests."""
+    return sum(STATUSES.get(number % 50) not in UNCOUNTED for number in range(rows))
 
 
 def record(number: int) -> RequestRecord:
@@ -31,12 +38,13 @@ def record(number: int) -> RequestRecord:
         modality=Modality.LLM,
         provider=f"v{number % 8}",
         model_id=f"v{number % 8}/m{number % 20}",
-        status=RequestStatus.ERROR if number % 50 == 0 else RequestStatus.SUCCESS,
+        status=STATUSES.get(number % 50, RequestStatus.SUCCESS),
         usage=Usage(input_tokens=number % 3000),
         cost_nanousd=cost_of(number),
         ttfb_ms=1.0 + number % 700,
         total_ms=5.0 + number % 3000,
         session_id=f"s{number // 10}",
+        error_message=f"Quota {number} exceeded" if number % 50 == 1 else None,
     )
 
 

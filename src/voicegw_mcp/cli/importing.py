@@ -13,11 +13,10 @@ import typer
 from voicegw_mcp.cli import terminal
 from voicegw_mcp.cli.opening import with_gateway
 from voicegw_mcp.cli.options import AsJson, Config
+from voicegw_mcp.cli.progress import progress_bar
 from voicegw_mcp.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from voicegw_mcp.core.changes import Receipt
     from voicegw_mcp.core.gateway import Gateway
     from voicegw_mcp.core.imports import EntryPlan, RequestImport
@@ -100,7 +99,7 @@ async def _survey(gateway: "Gateway", file: Path, *, requests: bool, entries: bo
         )
         copied = None
         if requests and not dry_run:
-            with _progress_bar() as progress:
+            with progress_bar("Requests") as progress:
                 copied = await imports.import_requests(gateway, source, progress=progress)
     return _Found(rows, copied, plan, receipt)
 
@@ -118,31 +117,6 @@ def _asked(receipt: "Receipt | None") -> bool:
     # Not typer.confirm, which makes Ctrl-C the same as no.
     answer = input(f"Write this into {terminal.shown(receipt.file if receipt else '')}? [y/N] ")
     return answer.strip().lower() in {"y", "yes"}
-
-
-class _progress_bar:  # noqa: N801 - used like a function
-    """A bar on standard error, where that is a terminal."""
-
-    def __enter__(self) -> "Callable[[int, int], None]":
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
-
-        self._bar = Progress(
-            TextColumn("Requests"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=terminal.console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-        )
-        self._bar.start()
-        self._task = self._bar.add_task("requests", total=None)
-        return self._advance
-
-    def __exit__(self, *_error: object) -> None:
-        self._bar.stop()
-
-    def _advance(self, done: int, total: int) -> None:
-        self._bar.update(self._task, completed=done, total=total)
 
 
 def _document(

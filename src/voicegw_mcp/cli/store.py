@@ -3,8 +3,6 @@
 May import typer, rich, ``core`` and ``cli``.
 """
 
-import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +12,7 @@ import typer
 from voicegw_mcp.cli import terminal
 from voicegw_mcp.cli.opening import with_gateway
 from voicegw_mcp.cli.options import AsJson, Config
+from voicegw_mcp.cli.progress import progress_bar
 from voicegw_mcp.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def prune(
         raise InvalidInput("--dry-run and --vacuum exclude each other.", hint="Pass one of them, or none.")
 
     async def work(gateway: "Gateway") -> "tuple[Pruned, tuple[int, int] | None]":
-        with _progress_bar("Rows") as progress:
+        with progress_bar("Rows") as progress:
             done = await maintenance.prune(gateway, older_than=older_than, dry_run=dry_run, progress=progress)
         return done, await maintenance.compact(gateway) if vacuum else None
 
@@ -102,7 +101,7 @@ def backup(
     file = file.expanduser()
 
     async def work(gateway: "Gateway") -> "Figures":
-        with _progress_bar("Pages") as progress:
+        with progress_bar("Pages") as progress:
             return await maintenance.back_up(gateway, file, force=force, progress=progress)
 
     held = with_gateway(config, work)
@@ -132,7 +131,7 @@ def restore(
     file = file.expanduser()
 
     async def work(gateway: "Gateway") -> "Restored":
-        with _progress_bar("Spans") as progress:
+        with progress_bar("Spans") as progress:
             return await maintenance.restore(gateway, file, force=force, progress=progress)
 
     done = with_gateway(config, work)
@@ -168,7 +167,7 @@ def repair(
     from voicegw_mcp.core import maintenance  # noqa: PLC0415 - as in prune()
 
     async def work(gateway: "Gateway") -> "tuple[Path, Path, Repair]":
-        with _progress_bar("Spans") as progress:
+        with progress_bar("Spans") as progress:
             return await maintenance.mend(gateway, dry_run=dry_run, progress=progress)
 
     store, into, done = with_gateway(config, work)
@@ -266,28 +265,3 @@ def _show_figures(held: "Figures") -> None:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
-
-
-class _progress_bar:  # noqa: N801 - used like a function
-    """A bar on standard error, where that is a terminal."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
-
-        self._bar = Progress(
-            TextColumn(self._title),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=terminal.console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-        )
-        self._bar.start()
-        self._task = self._bar.add_task(self._title, total=None)
-        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *_error: object) -> None:
-        self._bar.stop()

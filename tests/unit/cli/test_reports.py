@@ -1,3 +1,5 @@
+from datetime import datetime
+
 import pytest
 
 from voicegw_mcp.domain import Modality, RequestStatus, Usage
@@ -206,3 +208,28 @@ def test_costs_that_were_cut_say_so(voicegw, config, log, request_row):
     found = voicegw("costs", "--period", "last_24h")
     assert "Some rows are left out" in found.out
     assert "(other)" in found.out
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "end", "keys"),
+    [
+        ("Europe/Berlin", "2026-10-25", "2026-10-25", ["02:00:00+02:00", "02:00:00+01:00", "03:00:00+01:00"]),
+        ("Africa/Cairo", "2026-04-24", "2026-04-24", ["01:00:00+03:00", "02:00:00+03:00"]),
+        ("Asia/Kathmandu", "2026-10-25T05:45:30", "2026-10-25T05:46", ["05:00:00+05:45"]),
+    ],
+)
+def test_costs_are_of_the_hours_of_any_zone(voicegw, config, log, request_row, zone, start, end, keys):
+    config("timezone: UTC\n")
+    moments = [datetime.fromisoformat(f"{start[:10]}T{key}") for key in keys]
+    log(
+        *(
+            request_row(timestamp_ms=int(at.timestamp() * 1000) + 46 * 60_000, cost_nanousd=10**9)
+            for at in moments
+        )
+    )
+    asked = ("--timezone", zone, "--start", start, "--end", end, "--group-by", "hour")
+    found = voicegw("costs", *asked, "--json").json
+    assert found["groups"] == [{"key": f"{start[:10]}T{key}", "cost": 1.0, "requests": 1} for key in keys]
+    assert found["total_usd"] == len(keys)
+    shown = voicegw("costs", *asked).out
+    assert all(key in shown or key[:5] in shown for key in keys)

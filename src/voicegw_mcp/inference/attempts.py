@@ -1,0 +1,280 @@
+"""One request on one instance of a plugin, from its entry until its row is on the way to the log: exactly one row.
+
+On the event loop only what cannot wait is done; the row is made, priced and cleaned of secrets in the recorder's thread.
+What was said stays out of it: rows hold counts, and error messages lose the texts of their request.
+May import ``inference``, ``config``, ``core``, ``store.ids``, ``domain`` and ``errors``; never LiveKit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakSet
+
+from voicegw_mcp.config.redaction import HIDDEN, hide_in_text
+from voicegw_mcp.domain import Modality, RequestRecord, RequestStatus, Usage
+from voicegw_mcp.inference import chain, context
+from voicegw_mcp.store.ids import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from voicegw_mcp.core.pricing import Price
+    from voicegw_mcp.inference.meter import Meter
+
+logger = logging.getLogger(__name__)
+
+NOTHING: Final = Usage()
+MOST_MESSAGE: Final = 500
+"""Characters of an error's message in the log."""
+_LEAST_STATUS: Final = 100
+_MOST_STATUS: Final = 599
+_LEAST_TEXT: Final = 3
+"""A text this short is no conversation, and cutting it out of a message would cut words apart."""
+
+
+class Attempt:
+    """A request that was entered and is not settled yet.
+
+    Kinds of requests derive from it; each says in ``abandon`` what is known of one that nobody waits for any more.
+
+    Args:
+        meter: of the instance that is called.
+    """
+
+    streamed = True
+    """Whether what is billed is the price of streaming, where a provider has two."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.settled = False
+        self.meter = meter
+        self.project = meter.begin()
+        self.session = context.session_id()
+        self.chain = chain.current.get()
+        self.probe = chain.probing.get()
+        self.fallback_from = None if self.chain is None or self.probe else self.chain.before(meter.leaf)
+        self.at_ms = meter.runtime.now_ms()
+        self.started = time.perf_counter()
+        _live.add(self)
+
+    def __del__(self) -> None:
+        # A stream that was thrown away, or whose loop was closed, with its request under way.
+        if not getattr(self, "settled", True):
+            with contextlib.suppress(Exception):
+                self.abandon()
+
+    def abandon(self) -> None:
+        """Settle a request of which nothing more will come."""
+        self.settle(RequestStatus.CANCELLED)
+
+    def fail(self, error: BaseException, usage: Usage = NOTHING, **measured: Any) -> None:
+        """Settle a request that ended with an error; one that was cancelled is no failure."""
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            self.settle(RequestStatus.CANCELLED, usage, **measured)
+        else:
+            self.settle(RequestStatus.ERROR, usage, error=error, **measured)
+
+    def drop(self) -> None:
+        """Forget a request that never was one."""
+        self.settled = True
+        _live.discard(self)
+
+    def settle(self, status: RequestStatus, usage: Usage = NOTHING, **measured: Any) -> None:
+        """Write the request's row; only the first call does anything. Never raises.
+
+        Args:
+            status: how it ended.
+            usage: what it used.
+            measured: see ``write``.
+        """
+        if not self.settled:
+            self.drop()
+            if status is RequestStatus.ERROR and self.chain is not None and not self.probe:
+                self.chain.fail(self.meter.leaf)
+            self.write(status, usage, **measured)
+
+    def write(
+        self,
+        status: RequestStatus,
+        usage: Usage = NOTHING,
+        *,
+        at_ms: int | None = None,
+        ttfb_ms: float | None = None,
+        total_ms: float | None = None,
+        error: BaseException | None = None,
+        texts: Iterable[str] = (),
+        estimated: bool = False,
+    ) -> None:
+        """Put a row of this request into the recorder's queue. Never raises.
+
+        Args:
+            status: how it ended; a probe's is always ``probe``, success that stands in for another model ``fallback``.
+            usage: what was used.
+            at_ms: when, UTC epoch ms, when it was not the request's begin.
+            ttfb_ms: from its begin to the first of the answer, ms.
+            total_ms: from its begin to the end, ms.
+            error: why it failed.
+            texts: what was said; it is cut out of the error's message.
+            estimated: whether the usage is a guess.
+        """
+        try:
+            if self.probe:
+                status = RequestStatus.PROBE
+            elif status is RequestStatus.SUCCESS and self.fallback_from is not None:
+                status = RequestStatus.FALLBACK
+            recorder = self.meter.runtime.recorder_in_use()
+            if recorder is not None:
+                recorder.record(
+                    partial(
+                        self._row,
+                        status=status,
+                        usage=usage,
+                        at_ms=self.at_ms if at_ms is None else at_ms,
+                        latencies=(ttfb_ms, total_ms),
+                        problem=None
+                        if error is None
+                        else Problem(*describe(error), list(texts), self.meter.key()),
+                        estimated=estimated,
+                    )
+                )
+        except Exception:
+            logger.exception("A request on %s was not recorded.", self.meter.leaf.model_id)
+
+    def _row(
+        self,
+        *,
+        status: RequestStatus,
+        usage: Usage,
+        at_ms: int,
+        latencies: tuple[float | None, float | None],
+        problem: Problem | None,
+        estimated: bool,
+    ) -> RequestRecord:
+        """Make the row, in the recorder's thread."""
+        leaf, kept = self.meter.leaf, self.meter.kept
+        if not kept.cost_tracking:
+            usage, (cost, source, dated) = NOTHING, (None, "", "")
+        else:
+            cost, source, dated = self._price(usage, at_ms)
+        ttfb_ms, total_ms = latencies if kept.latency_tracking else (None, None)
+        return RequestRecord(
+            id=new_id(at_ms),
+            timestamp_ms=at_ms,
+            project=self.project,
+            modality=leaf.modality,
+            provider=leaf.provider,
+            model_id=leaf.model_id,
+            status=status,
+            usage=usage,
+            cost_nanousd=cost,
+            price_source=source,
+            price_date=dated,
+            ttfb_ms=ttfb_ms,
+            total_ms=total_ms,
+            session_id=self.session,
+            error_kind=problem and problem.kind,
+            error_message=problem and problem.shown(),
+            fallback_from=self.fallback_from,
+            estimated=estimated,
+        )
+
+    def _price(self, usage: Usage, at_ms: int) -> tuple[int | None, str, str]:
+        """Return cost in nano-USD, source and date of the price; nothing costs 0, whatever its price."""
+        from voicegw_mcp.core.pricing import cost_of  # noqa: PLC0415 - decimals are only met in the recorder's thread
+
+        if usage == NOTHING:
+            return 0, "", ""
+        try:
+            price = self._find_price(at_ms)
+        except Exception:
+            logger.exception("No price for %s.", self.meter.leaf.model_id)
+            price = None
+        if price is None:
+            return (0, "local", "") if self.meter.leaf.local else (None, "", "")
+        return cost_of(price, usage), _source(price), price.date
+
+    def _find_price(self, at_ms: int) -> Price | None:
+        leaf, prices = self.meter.leaf, self.meter.runtime.prices()
+        find = partial(
+            prices.find,
+            modality=leaf.modality,
+            provider_type=leaf.provider_type,
+            model_id=leaf.model_id,
+            at_ms=at_ms,
+        )
+        if leaf.modality is Modality.STT and not self.streamed:
+            # Where transcribing whole recordings has a price of its own it is under this name (voice-prices).
+            batch = find(model_name=f"{leaf.model}-batch")
+            if batch is not None and batch.match == "exact":
+                return batch
+        return find(model_name=leaf.model)
+
+
+_live: Final[WeakSet[Attempt]] = WeakSet()
+
+
+def settle_all_at_exit() -> None:
+    """Settle what is under way when the program ends, before the recorder that was just opened is closed."""
+    atexit.unregister(_settle_all)
+    atexit.register(_settle_all)
+
+
+def _settle_all() -> None:
+    for attempt in list(_live):
+        attempt.abandon()
+
+
+class Problem(NamedTuple):
+    """Why a request failed, and what must not be told of it: what was said, and the key."""
+
+    kind: str
+    message: str
+    texts: list[str]
+    key: str | None
+
+    def shown(self) -> str:
+        """Return the message as it may be kept, of a length one can look at."""
+        message = self.message
+        for text in sorted({text.strip() for text in self.texts}, key=len, reverse=True):
+            if len(text) > _LEAST_TEXT:
+                message = message.replace(text, "…")
+        if self.key:
+            message = message.replace(self.key, HIDDEN)
+        message = hide_in_text(message)
+        return message if len(message) <= MOST_MESSAGE else message[: MOST_MESSAGE - 1] + "…"
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """Return kind and message of an error: ``http_401``, ``timeout``, ``connection``, else the exception's name.
+
+    LiveKit wraps what failed, and plugins do; the outermost that has a status decides.
+    """
+    causes = list(_causes(error))
+    for cause in causes:
+        status = getattr(cause, "status_code", None) or getattr(cause, "status", None)
+        if isinstance(status, int) and _LEAST_STATUS <= status <= _MOST_STATUS:
+            # LiveKit's own text of a status error has the provider's whole answer in it.
+            return f"http_{status}", str(getattr(cause, "message", "") or cause)
+    for kind, word in (("timeout", "Timeout"), ("connection", "Connect")):
+        if any(word in each.__name__ for cause in causes for each in type(cause).__mro__):
+            return kind, str(error)
+    return type(error).__name__, str(error)
+
+
+def _causes(error: BaseException) -> Iterable[BaseException]:
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+
+
+def _source(price: Price) -> str:
+    """Return the source as it is stored: with the model it was taken from when that is another one."""
+    return price.source if price.match == "exact" else f"{price.source} ({price.match} {price.priced_model})"

@@ -1,0 +1,182 @@
+"""What this process's instances share: the configuration, the prices and the recorder, opened when they are first needed.
+
+One per process, because the code that makes instances (an agent's entrypoint, often in a process of its own per call)
+has nowhere to keep one. Nothing here needs or waits for an event loop. After a fork the child opens its own.
+May import ``core``, ``config``, ``store.recorder`` through ``core.recording`` and ``errors``; never LiveKit.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from voicegw_mcp.errors import InvalidInput, quote
+from voicegw_mcp.inference import resolution
+
+if TYPE_CHECKING:
+    from voicegw_mcp.config.secrets import Lookup
+    from voicegw_mcp.core.catalog import Catalog, ProjectEntry
+    from voicegw_mcp.core.gateway import Gateway
+    from voicegw_mcp.core.pricing import PriceBook
+    from voicegw_mcp.inference.leaf import Leaf
+    from voicegw_mcp.store.recorder import Recorder
+
+
+LOOK_EVERY_S: Final = 0.05
+"""A change of the file holds for requests that begin so much later."""
+
+
+class Runtime:
+    """The gateway and the recorder of this process.
+
+    Args:
+        config: the path of ``voicegw.yaml``, None to search for it as the commands do.
+    """
+
+    def __init__(self, config: str | None = None) -> None:
+        self._config = config
+        self._lock = threading.RLock()
+        self._gateway: Gateway | None = None
+        self._recorder: Recorder | None = None
+        self._path: Path | None = None
+        self._seen: Catalog | None = None
+        self._looked_at = 0.0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin_anew)
+
+    def configure(self, config: str | None) -> None:
+        """Go by another file from now on, for instances that are there already too.
+
+        Raises:
+            InvalidInput: there is no such file; nothing is changed.
+        """
+        if config is not None:
+            _require_file(config, "config")
+        with self._lock:
+            self.close()
+            self._config = config
+
+    def gateway(self) -> Gateway:
+        """Return the gateway; touches no file when it is there already.
+
+        Raises:
+            InvalidInput: the file named by ``configure`` or ``VOICEGW_CONFIG`` does not exist.
+        """
+        with self._lock:
+            if self._gateway is None:
+                from voicegw_mcp.core.gateway import Gateway  # noqa: PLC0415 - 0.1 s that importing inference does not need
+
+                named = self._config or os.environ.get("VOICEGW_CONFIG")
+                if named:
+                    _require_file(named, "config" if self._config else "VOICEGW_CONFIG")
+                self._gateway = Gateway.open(self._config, door="inference", read_only=True)
+            return self._gateway
+
+    def catalog(self) -> Catalog:
+        """Return what is configured now; costs one ``stat`` when nothing changed.
+
+        Raises:
+            ConfigInvalid: the file is broken and was never good in this process.
+            InvalidInput: as ``gateway``.
+        """
+        return self.gateway().catalog()
+
+    def catalog_lately(self) -> Catalog:
+        """Return what was configured at most ``LOOK_EVERY_S`` ago: three looks at files cost more than the rest of a request's meter.
+
+        Raises:
+            ConfigInvalid, InvalidInput: as ``catalog``.
+        """
+        now = time.monotonic()
+        if self._seen is None or now - self._looked_at > LOOK_EVERY_S:
+            self._looked_at = now
+            return self.catalog()
+        return self._seen
+
+    def prices(self) -> PriceBook:
+        """Return the prices, own ones first; raises as ``catalog``."""
+        return self.gateway().prices()
+
+    def now_ms(self) -> int:
+        """Return the time, UTC epoch ms."""
+        return self.gateway().now_ms()
+
+    def recorder(self, catalog: Catalog | None = None) -> Recorder | None:
+        """Return the recorder into the store that is configured now, None where ``request_logging`` is off.
+
+        Args:
+            catalog: what is configured, when it was just looked at.
+
+        Raises:
+            ConfigInvalid, InvalidInput: as ``catalog``.
+            StoreUnavailable: what is configured as store is no path.
+        """
+        catalog = catalog or self.catalog()
+        if catalog is self._seen:
+            return self._recorder
+        from voicegw_mcp.core.recording import open_recorder  # noqa: PLC0415 - see gateway()
+
+        with self._lock:
+            gateway = self.gateway()
+            logging = catalog.settings.observability.request_logging
+            path = gateway.store_handle.wanted_path() if logging else None
+            if path != self._path:
+                before, self._recorder, self._path = self._recorder, open_recorder(gateway), path
+                if before is not None:  # it may have to wait for its store; who calls may be an event loop
+                    threading.Thread(target=before.close, name="voicegw-recorder-end").start()
+            self._seen = catalog
+            return self._recorder
+
+    def recorder_in_use(self) -> Recorder | None:
+        """Return the recorder that ``recorder`` returned last, without a look at the file; raises as that."""
+        return self._recorder if self._seen is not None else self.recorder()
+
+    def look_up(self, reference: str) -> Lookup:
+        """Return the key that a reference stands for now, or why there is none."""
+        return self.gateway().secrets.look_up(reference)
+
+    def key_of(self, leaf: Leaf) -> Lookup | None:
+        """Return the key that an instance's account has now; None when it has none, or it was passed in code.
+
+        Raises:
+            NotFound, InvalidInput: the provider is gone from the file, or switched off there.
+        """
+        catalog = self.catalog()
+        project: ProjectEntry | None = catalog.projects.get(leaf.account or "")
+        reference = (
+            None if leaf.own_key else resolution.find_account(catalog, leaf.provider, project).key_reference
+        )
+        return None if reference is None else self.look_up(reference)
+
+    def close(self) -> None:
+        """Write what is recorded and let go of everything; the next use opens it anew."""
+        with self._lock:
+            recorder, self._recorder, self._path = self._recorder, None, None
+            self._gateway = self._seen = None
+        if recorder is not None:
+            recorder.close()
+
+    def _begin_anew(self) -> None:
+        # A lock may have been held by a thread that is not there in the child. The recorder sees to itself.
+        self._lock = threading.RLock()
+        self._gateway = self._seen = None
+
+
+_RUNTIME: Final = Runtime()
+
+
+def current() -> Runtime:
+    """Return the runtime of this process."""
+    return _RUNTIME
+
+
+def _require_file(named: str, field: str) -> None:
+    if not Path(named).expanduser().is_file():
+        raise InvalidInput(
+            f"There is no file {quote(named)}.",
+            field=field,
+            hint=f"Make one with `voicegw init {named}`, or name another one.",
+        )

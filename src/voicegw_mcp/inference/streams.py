@@ -1,0 +1,385 @@
+"""What is measured of each kind of request, from what a plugin sends into its stream's channel and how its task ends.
+
+A plugin hands everything to LiveKit through that channel: text, audio, transcripts, and what was used. LiveKit closes it when the
+plugin's work is over, however it ended, so that is the one place where a request is settled. May import ``inference`` and ``domain``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from bisect import bisect_left
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from livekit.agents.stt import SpeechEventType
+
+from voicegw_mcp.domain import RequestStatus, Usage
+from voicegw_mcp.inference.attempts import NOTHING, Attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from voicegw_mcp.inference.meter import Meter
+
+logger = logging.getLogger(__name__)
+
+TURN_S: Final = 6.0
+"""How long a recognized turn waits for usage that is reported after it before its row is written. Deepgram's plugin reports every
+5 s, and the end of a connection up to 5 s late."""
+
+IDLE_MS: Final = 60_000
+"""After so much audio without a turn a stream's use is written all the same: costs must not stay unseen for hours."""
+
+CHARACTERS_PER_TOKEN: Final = 4
+_RECONNECT_S: Final = 0.01
+"""A stream's times begin anew with a connection, whose offset LiveKit tells; the first one's is a moment."""
+_MOST_MARKS: Final = 3_000
+"""Frames whose time of arrival is remembered: a minute of the usual 20 ms."""
+
+
+class _Streamed(Attempt):
+    """A request whose answer comes through a stream."""
+
+    _stream: Any = None
+
+    def watch(self, stream: Any) -> None:
+        """Watch a stream that was just made; its tasks have not begun yet."""
+        self._stream = stream
+        channel = stream._event_ch  # noqa: SLF001 - what plugins send into; all of LiveKit's streams have it
+        self._pass_on, self._close = channel.send_nowait, channel.close
+        channel.send_nowait, channel.close = self.send, self.close
+
+    def send(self, item: Any) -> None:
+        """Take what the plugin sends."""
+        self._pass_on(item)
+        try:
+            self.see(item)
+        except Exception:
+            logger.exception("An answer of %s was not measured.", self.meter.leaf.model_id)
+
+    def close(self) -> None:
+        """Take the end of the plugin's work; LiveKit may say it twice."""
+        self._close()
+        task = self._task()
+        if self.settled:
+            return
+        if task is None or task.done():
+            self._end(task)
+        else:  # the plugin said itself that nothing more comes
+            task.add_done_callback(self._end)
+
+    def see(self, item: Any) -> None:
+        """Measure an item."""
+        raise NotImplementedError
+
+    def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
+        """Settle the request; its task has ended so."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Settle a request of which nothing more will come."""
+        self.finish(None, cancelled=True)
+
+    def _task(self) -> asyncio.Task[Any] | None:
+        return getattr(self._stream, "_task", None) or getattr(self._stream, "_synthesize_task", None)
+
+    def _end(self, task: asyncio.Task[Any] | None) -> None:
+        if self.settled:
+            return
+        cancelled = task is not None and task.cancelled()
+        error = None if task is None or cancelled else task.exception()
+        try:
+            self.finish(error, cancelled=cancelled)
+        except Exception:
+            logger.exception("A request on %s was not measured.", self.meter.leaf.model_id)
+            self.settle(RequestStatus.SUCCESS if error is None else RequestStatus.ERROR, error=error)
+        self._stream = None
+
+    def _since_ms(self, moment: float | None) -> float | None:
+        return None if moment is None else (moment - self.started) * 1000
+
+
+class Chat(_Streamed):
+    """A language model's reply."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(meter)
+        self._first: float | None = None
+        self._characters = 0
+        self._usage: Any = None
+        self._answered = False
+
+    def see(self, item: Any) -> None:
+        """Count what was said, and keep what the provider says was used."""
+        self._answered = True
+        delta = item.delta
+        if delta is not None:
+            if self._first is None and (delta.content or delta.tool_calls):
+                self._first = time.perf_counter()
+            if delta.content:
+                self._characters += len(delta.content)
+            if delta.tool_calls:
+                self._characters += sum(len(call.arguments) for call in delta.tool_calls)
+        if item.usage is not None:
+            self._usage = item.usage
+
+    def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
+        """Settle; what a provider did not come to say is estimated."""
+        ended = time.perf_counter()
+        said, texts = self._usage, ()
+        if error is not None or said is None:
+            texts = tuple(_texts_of(self._stream.chat_ctx))
+        if said is not None:
+            usage = Usage(
+                input_tokens=said.prompt_tokens,
+                output_tokens=said.completion_tokens,
+                cached_tokens=said.prompt_cached_tokens,
+            )
+        elif error is not None and not self._characters:
+            usage = NOTHING
+        else:
+            usage = Usage(input_tokens=_tokens(sum(map(len, texts))), output_tokens=_tokens(self._characters))
+        if error is not None:
+            status = RequestStatus.ERROR
+        elif (
+            cancelled or not self._answered
+        ):  # no answer and no error is how LiveKit takes a cancelled request (499)
+            status = RequestStatus.CANCELLED
+        else:
+            status = RequestStatus.SUCCESS
+        self.settle(
+            status,
+            usage,
+            ttfb_ms=self._since_ms(self._first),
+            total_ms=self._since_ms(ended),
+            error=error,
+            texts=texts,
+            estimated=said is None and usage is not NOTHING,
+        )
+
+
+class Speech(_Streamed):
+    """A synthesis, of a whole text or of one that is pushed piece by piece."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(meter)
+        self._first_ms: float | None = None
+        self._last: float | None = None
+        self._samples = 0
+        self._rate = 1
+        self._final = False
+
+    def see(self, item: Any) -> None:
+        """Count audio."""
+        self._last = time.perf_counter()
+        if self._first_ms is None:
+            # LiveKit's mark: when the first text went to the provider. An agent's text comes slowly, as its model writes it.
+            self.started = getattr(self._stream, "_started_time", 0) or self.started
+            self._first_ms = (self._last - self.started) * 1000
+        self._samples += item.frame.samples_per_channel
+        self._rate = item.frame.sample_rate
+        self._final = self._final or bool(item.is_final)
+
+    def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
+        """Settle; a stream that was given no text was no request."""
+        text = _text_of(self._stream)
+        if error is None and not text:
+            self.drop()
+            return
+        heard = self._first_ms is not None
+        usage = NOTHING
+        if heard or error is None:
+            usage = Usage(
+                audio_ms=round(self._samples * 1000 / self._rate),
+                input_tokens=getattr(self._stream, "_input_tokens", 0),
+                output_tokens=getattr(self._stream, "_output_tokens", 0),
+                characters=len(text),
+            )
+        if error is not None:
+            status = RequestStatus.ERROR
+        elif (cancelled and not self._final) or not heard:  # silence and no error is how LiveKit takes a 499
+            status = RequestStatus.CANCELLED
+        else:
+            status = RequestStatus.SUCCESS
+        self.settle(
+            status,
+            usage,
+            ttfb_ms=self._first_ms,
+            total_ms=self._since_ms(self._last or time.perf_counter()),
+            error=error,
+            texts=(text,),
+            estimated=status is not RequestStatus.SUCCESS and usage is not NOTHING,
+        )
+
+
+class Recognition(Attempt):
+    """The transcription of a whole recording.
+
+    Args:
+        meter: of the instance.
+        buffer: the recording, as LiveKit takes it.
+    """
+
+    streamed = False
+
+    def __init__(self, meter: Meter, buffer: Any) -> None:
+        super().__init__(meter)
+        self._frames: list[Any] = cast("list[Any]", buffer) if isinstance(buffer, list) else [buffer]
+
+    def end(self, error: BaseException | None) -> None:
+        """Settle. A recording that could not be transcribed is not billed, one that was cancelled may be."""
+        total_ms = (time.perf_counter() - self.started) * 1000
+        if error is None:
+            self.settle(RequestStatus.SUCCESS, self._used(), total_ms=total_ms)
+        elif isinstance(error, Exception):
+            self.fail(error, total_ms=total_ms)
+        else:
+            self.fail(error, self._used(), total_ms=total_ms, estimated=True)
+
+    def abandon(self) -> None:
+        """Settle a request of which nothing more will come."""
+        self.end(asyncio.CancelledError())
+
+    def _used(self) -> Usage:
+        seconds = sum(frame.samples_per_channel / frame.sample_rate for frame in self._frames)
+        return Usage(audio_ms=round(seconds * 1000))
+
+
+class Listening(_Streamed):
+    """A stream that transcribes: a row for each final transcript, and rows for time in which none came."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(meter)
+        self._used_s = 0.0
+        self._tokens = [0, 0]
+        self._written = Usage()
+        self._turns = 0
+        self._turn: tuple[int, float | None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._marks: deque[tuple[float, float]] = deque(maxlen=_MOST_MARKS)
+        self._before_s = self._pushed_s = 0.0
+        self._offset = 0.0
+
+    def watch(self, stream: Any) -> None:
+        """Watch a stream, and when audio is pushed into it."""
+        super().watch(stream)
+        self._push = stream.push_frame
+        stream.push_frame = self.push_frame
+
+    def push_frame(self, frame: Any) -> None:
+        """Take audio, and remember when it came."""
+        self._push(frame)
+        offset = self._stream.start_time_offset if self._stream is not None else self._offset
+        if offset - self._offset > _RECONNECT_S:
+            self._before_s += self._pushed_s
+            self._pushed_s = 0.0
+            self._marks.clear()
+        self._offset = offset
+        self._pushed_s += frame.samples_per_channel / frame.sample_rate
+        self._marks.append((self._pushed_s, time.perf_counter()))
+
+    def see(self, item: Any) -> None:
+        """Take what was used and what was recognized."""
+        if item.type == SpeechEventType.RECOGNITION_USAGE and item.recognition_usage is not None:
+            used = item.recognition_usage
+            self._used_s += used.audio_duration
+            self._tokens[0] += used.input_tokens
+            self._tokens[1] += used.output_tokens
+            if self._turn is None and self._used_s * 1000 - self._written.audio_ms >= IDLE_MS:
+                self._write(RequestStatus.IDLE)
+        elif (
+            item.type == SpeechEventType.FINAL_TRANSCRIPT and item.alternatives and item.alternatives[0].text
+        ):
+            self._write_turn()
+            self._turns += 1
+            self._turn = (self.meter.runtime.now_ms(), self._latency_ms(item))
+            self._timer = asyncio.get_running_loop().call_later(TURN_S, self._write_turn)
+
+    def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
+        """Write what was not written yet, and settle."""
+        heard_s = self._before_s + self._pushed_s
+        estimated = not self._used_s and not any(self._tokens) and bool(heard_s) and error is None
+        if estimated:  # a plugin that reports nothing: what was sent is what was heard
+            self._used_s = heard_s
+        at_ms = self.meter.runtime.now_ms()
+        if self._turn is not None and error is None:
+            self._write_turn(estimated=estimated)
+            self.drop()
+            return
+        self._write_turn()
+        rest = self._rest()
+        if error is not None:
+            self.fail(error, rest, at_ms=at_ms)
+        elif not heard_s and rest == NOTHING:
+            self.drop()
+        elif cancelled and not self._turns:
+            self.settle(RequestStatus.CANCELLED, rest, estimated=estimated)
+        elif not self._turns or rest != NOTHING:
+            self.settle(RequestStatus.IDLE, rest, at_ms=at_ms, estimated=estimated)
+        else:
+            self.drop()
+
+    def _write_turn(self, *, estimated: bool = False) -> None:
+        """Write the turn that waits, if one does."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._turn is not None:
+            (at_ms, latency_ms), self._turn = self._turn, None
+            self._write(RequestStatus.SUCCESS, at_ms=at_ms, total_ms=latency_ms, estimated=estimated)
+
+    def _write(self, status: RequestStatus, **measured: Any) -> None:
+        measured.setdefault("at_ms", self.meter.runtime.now_ms())
+        self.write(status, self._rest(), **measured)
+
+    def _rest(self) -> Usage:
+        """Return what was used since the row before; all rows together are what was used, to the millisecond."""
+        total = Usage(
+            audio_ms=round(self._used_s * 1000), input_tokens=self._tokens[0], output_tokens=self._tokens[1]
+        )
+        before, self._written = self._written, total
+        return Usage(
+            audio_ms=total.audio_ms - before.audio_ms,
+            input_tokens=total.input_tokens - before.input_tokens,
+            output_tokens=total.output_tokens - before.output_tokens,
+        )
+
+    def _latency_ms(self, event: Any) -> float | None:
+        """Return how long after its last word a transcript came: an agent's microphone sends on when nobody speaks.
+
+        Where the provider does not tell when the last word was, it is the last audio that counts.
+        """
+        now = time.perf_counter()
+        if event.speech_end_time is not None:
+            return max(0.0, time.time() - event.speech_end_time) * 1000
+        if not self._marks:
+            return None
+        spoken_s = event.alternatives[0].end_time - self._offset
+        at = bisect_left(self._marks, (spoken_s, 0.0)) if spoken_s > self._marks[0][0] else len(self._marks)
+        return (now - self._marks[min(at, len(self._marks) - 1)][1]) * 1000
+
+
+def _tokens(characters: int) -> int:
+    return math.ceil(characters / CHARACTERS_PER_TOKEN)
+
+
+def _texts_of(conversation: Any) -> Iterator[str]:
+    """Yield the texts of a conversation."""
+    for item in conversation.items:
+        parts: Iterable[Any] = getattr(item, "content", ())
+        yield from (part for part in parts if isinstance(part, str))
+        for name in ("arguments", "output"):
+            text = getattr(item, name, None)
+            if isinstance(text, str):
+                yield text
+
+
+def _text_of(stream: Any) -> str:
+    """Return what a synthesis was to say: all of it, or what was pushed and not refused by LiveKit."""
+    pushed = getattr(stream, "_input_buffer", None)
+    if pushed is None:
+        return stream.input_text
+    return "".join(part for part in pushed if isinstance(part, str))

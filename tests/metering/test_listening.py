@@ -1,0 +1,150 @@
+"""Streams that transcribe: a row for each turn, and together what was billed."""
+
+import asyncio
+
+import pytest
+from livekit.agents import APIError
+from tests.loopback import Fault
+from tests.metering.desk import ONCE, PRICES, audio, listen
+
+from voicegw_mcp import inference
+from voicegw_mcp.inference import streams
+
+
+class Bill:
+    """What LiveKit's stream was told of use, in ms."""
+
+    def __init__(self, stream):
+        self.ms = 0.0
+        channel = stream._event_ch
+        send = channel.send_nowait
+
+        def count(event):
+            if event.recognition_usage is not None:
+                self.ms += event.recognition_usage.audio_duration * 1000
+            send(event)
+
+        channel.send_nowait = count
+
+
+async def turn(stream, ms=600):
+    """Say something, and read to its transcript."""
+    for _ in range(ms // 100):
+        stream.push_frame(audio(100))
+    stream.flush()
+    async for event in stream:
+        if event.type == "final_transcript":
+            return event.alternatives[0].text
+    return None
+
+
+async def read(stream):
+    """Read to the end."""
+    async for _ in stream:
+        pass
+
+
+async def test_each_turn_is_a_row_and_all_rows_are_what_was_billed(desk):
+    await desk.start("deepgram", more=PRICES)
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    async with ears.stream(conn_options=ONCE) as stream:
+        bill = Bill(stream)
+        for _ in range(3):
+            assert await turn(stream)
+    rows = desk.rows()
+    assert [row.status for row in rows] == ["success"] * 3
+    assert sum(row.audio_ms for row in rows) == round(bill.ms) >= 1800
+    assert all(row.cost_nanousd == round(row.audio_ms * 80) for row in rows)  # 0.0048 USD a minute
+    assert all(0 < row.total_us < 5_000_000 for row in rows)
+
+
+async def test_a_stream_closed_in_the_middle_loses_no_use(desk):
+    """LiveKit cancels the task that would have told of it."""
+    await desk.start("deepgram")
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    stream = ears.stream(conn_options=ONCE)
+    bill = Bill(stream)
+    assert await turn(stream)
+    await stream.aclose()
+    await stream.aclose()
+    assert desk.row().audio_ms == round(bill.ms) > 0
+
+
+async def test_a_turn_is_written_before_the_next_one_when_it_waits_too_long(desk, monkeypatch):
+    await desk.start("deepgram")
+    written = asyncio.Event()
+    monkeypatch.setattr(streams, "TURN_S", 0)
+    write = streams.Listening._write
+    monkeypatch.setattr(streams.Listening, "_write", lambda *a, **k: (write(*a, **k), written.set()))
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    async with ears.stream(conn_options=ONCE) as stream:
+        assert await turn(stream)
+        await asyncio.wait_for(written.wait(), 20)
+        assert [row.status for row in desk.rows()] == ["success"]
+    rows = desk.rows()
+    assert [row.status for row in rows] in (["success"], ["success", "idle"])
+
+
+async def test_a_stream_in_which_nobody_speaks_costs_and_is_no_request(desk, monkeypatch):
+    server = await desk.start("deepgram", more=PRICES)
+    server.faults.next(Fault(), door="listen-ws")
+    monkeypatch.setattr(streams, "IDLE_MS", 1)
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    async with ears.stream(conn_options=ONCE) as stream:
+        bill = Bill(stream)
+        await server.arrival("listen-ws")
+        stream.end_input()
+        async for event in stream:
+            assert event.type != "final_transcript"
+    rows = desk.rows()
+    assert {row.status for row in rows} == {"idle"}
+    assert sum(row.audio_ms for row in rows) == round(bill.ms) > 0
+    assert all(row.cost_nanousd > 0 for row in rows if row.audio_ms)
+
+
+async def test_a_stream_whose_connection_breaks_is_an_error_after_its_turns(desk):
+    server = await desk.start("deepgram")
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    async with ears.stream(conn_options=ONCE) as stream:
+        assert await turn(stream)
+        for transport in list(server._transports):
+            transport.abort()
+        with pytest.raises(APIError):
+            await read(stream)
+    assert [row.status for row in desk.rows()] == ["success", "error"]
+
+
+async def test_a_stream_that_is_opened_and_closed_is_no_request(desk):
+    await desk.start("deepgram")
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    async with ears.stream(conn_options=ONCE):
+        pass
+    assert desk.rows() == []
+
+
+async def test_the_latency_of_a_turn_is_from_its_last_word_though_the_microphone_sends_on(desk, monkeypatch):
+    await desk.start("deepgram")
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    clock = [1000.0]
+    monkeypatch.setattr(streams.time, "perf_counter", lambda: clock[0])
+    async with ears.stream(conn_options=ONCE) as stream:
+        for number in range(10):
+            clock[0] = 1000.0 + number
+            stream.push_frame(audio(100))
+        clock[0] = 1020.0
+        stream.flush()
+        async for event in stream:
+            if event.type == "final_transcript":
+                end = event.alternatives[0].end_time
+                break
+    position = min(9, max(0, -(-round(end * 1000) // 100) - 1))
+    assert desk.rows()[0].total_us == (20 - position) * 1_000_000
+
+
+async def test_a_plugin_that_reports_no_use_is_billed_by_what_was_sent(desk, monkeypatch):
+    from livekit.plugins import deepgram
+
+    await desk.start("deepgram")
+    monkeypatch.setattr(deepgram.stt.SpeechStream, "_on_audio_duration_report", lambda *_: None)
+    assert await listen(desk.own(inference.STT("deepgram/nova-3")), 900)
+    assert (desk.row().audio_ms, desk.row().estimated) == (900, 1)

@@ -140,7 +140,7 @@ class _Door:
             raise _unknown("tool", params.name, self._tools)
         standing = _of_request(context, STANDING)
         try:
-            with anyio.CancelScope(deadline=anyio.current_time() + DEADLINE_S) as deadline:
+            with anyio.move_on_after(DEADLINE_S) as deadline:
                 if standing is not None:
                     standing.begin(deadline.cancel)
                 gateway = self._in_call(context, params, deadline)

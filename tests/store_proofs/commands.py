@@ -226,9 +226,10 @@ class PruneAndVacuum(Prune):
 
 
 class Repair(Command):
-    """Sums that were changed are mended from the others."""
+    """Sums that were changed are mended from the others, unless a page cannot be read: then what can be is saved."""
 
     name = "repair of sums"
+    new_names = ("voicegw.db.saved-*",)
     damage = "UPDATE rollup SET cost_nanousd = cost_nanousd + 7 WHERE grain_s = 3600"
 
     def prepare(self, folder: Path) -> None:
@@ -240,7 +241,7 @@ class Repair(Command):
         await maintenance.mend(gateway, dry_run=False, progress=quiet)
 
     def wrong(self, folder: Path, done: bool | None, told: list[dict[str, Any]]) -> list[str]:  # noqa: ARG002 - as of all
-        return self.finished(folder) if done else []
+        return self.finished(folder) if done and not all_held(folder, self.new_names[0]) else []
 
     def finished(self, folder: Path) -> list[str]:
         if held(folder / "voicegw.db") != self.before or not is_sound(folder / "voicegw.db"):

@@ -153,13 +153,13 @@ async def _store_health(gateway: Gateway) -> tuple[StoreHealth, str, Figures | N
     wanted, figures = "", None
     try:
         wanted = str(handle.wanted_path())
-        reader = await gateway.reader()
         if gateway.caller.access.projects is None:
             figures = await handle.figures(gateway.config_file)
-            rows, size = figures.requests, figures.size_bytes
+            path, rows, size = figures.path, figures.requests, figures.size_bytes
         else:
-            rows, size = await recorded_requests(reader), None
-        return StoreHealth(kind="sqlite", path=str(reader.path), rows=rows, size_bytes=size), wanted, figures
+            reader = await gateway.reader()
+            path, rows, size = reader.path, await recorded_requests(reader), None
+        return StoreHealth(kind="sqlite", path=str(path), rows=rows, size_bytes=size), wanted, figures
     except GatewayError as error:
         told = f"{error.message} {error.hint}".strip()
         return StoreHealth(kind="sqlite", path=wanted, error=told), wanted, None

@@ -7,7 +7,7 @@ May import ``config``, ``store``, ``errors`` and ``core.recovery``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 
@@ -28,13 +28,17 @@ if TYPE_CHECKING:
     from voicegw_mcp.config.file import ConfigFile
 
 
+_COMPARING_S: Final = 0.05
+
+
 class Figures(NamedTuple):
     """What get_health tells of a store.
 
-    ``requests`` ever recorded and the last quarter hour of them (UTC epoch ms), bytes, what recorders lost, and how the
+    Its ``path``, ``requests`` ever recorded and the last quarter hour of them (UTC epoch ms), bytes, what recorders lost, and how the
     file differs from the journal ("").
     """
 
+    path: Path
     requests: int
     last_ms: int
     size_bytes: int
@@ -82,10 +86,13 @@ class StoreHandle:
     async def figures(self, files: ConfigFile) -> Figures:
         """Return what get_health tells of the store; looks again only at what changed.
 
+        Each time, sums that no report has read yet are compared for a moment, until all were.
+
         Raises:
-            StoreUnavailable: as ``sound``.
+            StoreUnavailable: sums differ, or as ``sound``.
         """
         store = await self.sound()
+        await store.shared.agreed.require_more(store, _COMPARING_S)
         stamp = store.stamp()
         if stamp != self._counted[0]:
             settled = stamp if stamp.is_settled() else None
@@ -96,7 +103,7 @@ class StoreHandle:
         if self._drift is None or self._drift.key != key:
             self._drift = await describe_drift(store, files.disks(), key, self._drift)
         _, requests, last_ms, losses = self._counted
-        return Figures(requests, last_ms, stamp.size_bytes(), losses, self._drift.text)
+        return Figures(store.path, requests, last_ms, stamp.size_bytes(), losses, self._drift.text)
 
     async def sound(self) -> Store:
         """Return the open store, whose names were looked at once; sums are compared when a report reads them.
@@ -132,7 +139,8 @@ class StoreHandle:
         return self._store
 
     def _is_current(self, store: Store, path: Path) -> bool:
-        if path != self._asked:
+        # To compare paths takes longer than the look below.
+        if path is not self._asked and path != self._asked:
             return False
         try:
             return identity(store.path) == self._file

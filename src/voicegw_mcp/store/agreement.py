@@ -2,7 +2,8 @@
 
 SQLite checks no content: a bit that flips inside a number is read as another number. Every request is counted in four
 grains, so that a report of coarse cells can be compared with finer ones before it is given. What is compared is what is
-read, hence the time it takes does not grow with the store. ``store.audit`` compares everything.
+read, hence the time it takes does not grow with the store; the rest follows a little at a time. ``store.audit`` compares
+everything at once.
 May import ``domain``, ``errors``, ``store.rollups`` and ``store.failures``.
 """
 
@@ -12,6 +13,7 @@ May import ``domain``, ``errors``, ``store.rollups`` and ``store.failures``.
 from __future__ import annotations
 
 from itertools import pairwise
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from voicegw_mcp.domain import DAY_MS, RequestStatus
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from voicegw_mcp.store.reader import Reads
 
 _FINER: Final = {coarse: fine for fine, coarse in pairwise(GRAINS_MS)}
+_ENDLESS_MS: Final = 2**62
 _MOST_RUNS: Final = 200
 """Statements are put together of two for each run; SQLite takes 500."""
 
@@ -42,6 +45,10 @@ CHECKED: Final = (
 
 # Always of all projects: whether cells agree is not a matter of who asks.
 _RUN: Final = f"SELECT {CHECKED} FROM main.rollup WHERE grain_s = ? AND bucket_ms >= ? AND bucket_ms < ?"
+_LAST: Final = " UNION ALL ".join(
+    f"SELECT MAX(bucket_ms) FROM main.rollup WHERE grain_s = {grain // 1000} AND bucket_ms < ?"
+    for grain in GRAINS_MS
+)
 _WHOLE: Final = " UNION ALL ".join(
     f"SELECT SUM(requests), SUM({_WEIGHT}), {_MISPLACED} FROM main.rollup WHERE grain_s = {grain // 1000}"
     for grain in (EIGHT_DAYS_MS, DAY_MS)
@@ -65,6 +72,7 @@ class Agreed:
     def __init__(self) -> None:
         self._known = {grain: _Runs() for grain in _FINER}
         self._whole = False
+        self._until_ms = _ENDLESS_MS
 
     async def require(self, reads: Reads, spans: Iterable[Span]) -> None:
         """Compare the cells of spans with the finer ones inside, as far as that was not done.
@@ -96,6 +104,31 @@ class Agreed:
             if eights != days or eights[-1]:
                 raise contradicting(reads.path)
             self._whole = True
+
+    async def require_more(self, reads: Reads, seconds: float) -> None:
+        """Compare cells that no report read yet, day by day from the newest back, for about so long; the next call goes on.
+
+        Raises:
+            StoreUnavailable: as ``require``.
+        """
+        deadline = monotonic() + seconds
+        while self._until_ms > 0 and monotonic() < deadline:
+            found = await reads.read(_LAST, [self._until_ms] * len(GRAINS_MS))
+            last = max((edge for (edge,) in found if edge is not None), default=None)
+            if last is None:
+                self._until_ms = 0
+                return
+            day = last // DAY_MS * DAY_MS
+            around = last // EIGHT_DAYS_MS * EIGHT_DAYS_MS
+            await self.require(
+                reads,
+                [
+                    Span(EIGHT_DAYS_MS, around, around + EIGHT_DAYS_MS),
+                    Span(DAY_MS, day, day + DAY_MS),
+                    Span(HOUR_MS, day, day + DAY_MS),
+                ],
+            )
+            self._until_ms = day
 
 
 class _Runs:

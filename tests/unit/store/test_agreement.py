@@ -1,6 +1,7 @@
 """What a report reads is compared with the finer sums inside; what it does not read is not its business."""
 
 import contextlib
+import itertools
 from functools import partial
 
 import pytest
@@ -17,6 +18,7 @@ from voicegw_mcp.store.rollups import EIGHT_DAYS_MS, HOUR_MS, recorded_requests,
 from voicegw_mcp.store.schema import connect
 from voicegw_mcp.store.sqlite import Store
 
+HANGS_S = 30
 START = 2_000 * EIGHT_DAYS_MS
 PLACES = [START + 3 * QUARTER_MS, START + 5 * DAY_MS, START + EIGHT_DAYS_MS + DAY_MS + 7 * HOUR_MS]
 
@@ -162,3 +164,34 @@ async def test_a_reader_of_some_projects_finds_its_own_span(path):
     assert (await recorded_requests(bound), await recorded_requests(store)) == (1, 10)
     assert await recorded_span(await store.narrowed(frozenset({"none"}))) is None
     await store.close()
+
+
+@pytest.mark.parametrize("grain_s", [900, 3_600, 86_400, 691_200])
+@pytest.mark.parametrize(
+    "damage", ["SET cost_nanousd = cost_nanousd + 1", "SET bucket_ms = bucket_ms + 8", "SET grain_s = 7"]
+)
+async def test_what_no_report_reads_is_compared_in_time(path, grain_s, damage):
+    async with damaged(path, f"UPDATE rollup {damage} WHERE grain_s = {grain_s} AND series_id = 2") as store:
+        with pytest.raises(StoreUnavailable, match="contradict"):
+            await store.shared.agreed.require_more(store, HANGS_S)
+
+
+async def test_comparing_goes_on_where_it_stopped_and_ends(path, monkeypatch):
+    asked = []
+    compare = agreement._compare
+
+    async def counting(reads, runs):
+        asked.append(runs)
+        await compare(reads, runs)
+
+    monkeypatch.setattr(agreement, "_compare", counting)
+    # Each call has time for one day.
+    clock = itertools.count()
+    monkeypatch.setattr(agreement, "monotonic", lambda: next(clock))
+    async with damaged(path, SOUND) as store:
+        for days in (1, 2, 3, 4, 4, 4):
+            await store.shared.agreed.require_more(store, 1.5)
+            assert len(asked) == days
+        assert not await is_refused(store, WHOLE)
+    hours = [run.start_ms for runs in asked[:4] for run in runs if run.grain_ms == HOUR_MS]
+    assert hours == [START + number * DAY_MS for number in (9, 8, 5, 0)]

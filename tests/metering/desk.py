@@ -1,7 +1,6 @@
 """A voicegw.yaml whose providers are on loopback, with a store, and ways to call the three stages and to read the rows."""
 
 import asyncio
-import json
 import sqlite3
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
@@ -218,8 +217,3 @@ async def listen(ears, ms=900, *, options=ONCE):
             await asyncio.sleep(0)
         stream.end_input()
         return [event.alternatives[0].text async for event in stream if event.type == "final_transcript"]
-
-
-def as_json(row):
-    """Show a row."""
-    return json.dumps(row.__dict__)

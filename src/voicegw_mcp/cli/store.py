@@ -88,7 +88,7 @@ def prune(
 def backup(
     *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the backup.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE when it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE when it is an older backup.")] = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:

@@ -128,7 +128,11 @@ def logs(
     model_id: ModelId = None,
     status: Annotated[
         str | None,
-        typer.Option("--status", metavar="NAME", help="Only success, error, fallback, cancelled, blocked, probe or idle."),
+        typer.Option(
+            "--status",
+            metavar="NAME",
+            help="Only success, error, fallback, cancelled, blocked, probe or idle.",
+        ),
     ] = None,
     session_id: Annotated[
         str | None, typer.Option("--session-id", metavar="ID", help="Only this session.")

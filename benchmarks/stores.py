@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import traffic
 from progress import Progress
 
-from voicegw_mcp.store import histogram, requests, rollup_writing, rollups
+from voicegw_mcp.store import histogram, log_indexes, peaks, requests, rollup_writing, rollups
 from voicegw_mcp.store.requests import insert_requests
 from voicegw_mcp.store.schema import connect, migration_scripts, prepare
 
@@ -102,7 +102,7 @@ def kept_store(rows: int, folder: Path = KEPT, *, seed: int = SEED) -> Path:
 
 def _fingerprint() -> str:
     """Return what the content of a store depends on, as a few letters: the schema, who writes it, and the rows."""
-    sources = (traffic, histogram, requests, rollup_writing, rollups)
+    sources = (traffic, histogram, log_indexes, peaks, requests, rollup_writing, rollups)
     made_of = [
         *migration_scripts(),
         *(Path(module.__file__).read_text(encoding="utf-8") for module in sources),

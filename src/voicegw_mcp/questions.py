@@ -82,9 +82,7 @@ async def _ask_by_request(
         with anyio.move_on_after(PATIENCE_S):
             reply = await context.session.elicit_form(question.text, NO_FIELDS, context.request_id)
             if require_standing is not None:
-                await (
-                    require_standing()
-                )  # minutes may have passed; a repeated call is asked for its token anyway
+                await require_standing()  # minutes may have passed; a repeated call shows its token anyway
             return reply.action
     except (MCPError, ValidationError):
         pass  # the client cannot ask after all, or says something else

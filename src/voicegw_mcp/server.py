@@ -186,7 +186,8 @@ class _Door:
         for item in RESOURCES:
             argument = item.argument_of(params.uri)
             if argument is not None:
-                text = _compact(await _guarded(item.read(self._caller(context), argument), item.name))
+                read = _in_time(item.read(self._caller(context), argument), item.name)
+                text = _compact(await _guarded(read, item.name))
                 contents = types.TextResourceContents(uri=params.uri, mime_type=JSON_TYPE, text=text)
                 return types.ReadResourceResult(contents=[contents], ttl_ms=0, cache_scope="private")
         unknown = _unknown("resource", params.uri, [item.uri for item in RESOURCES]).error
@@ -309,6 +310,12 @@ def _client_name(context: Context) -> str:
     """Return what the client calls itself, for the journal."""
     client = context.session.client_params
     return quote(client.client_info.name)[1:-1] if client else ""
+
+
+async def _in_time(work: Awaitable[T], what: str) -> T:
+    with anyio.move_on_after(DEADLINE_S):
+        return await work
+    raise _overdue(what)
 
 
 async def _guarded(work: Awaitable[T], what: str) -> T:

@@ -5,11 +5,13 @@ from functools import partial
 
 import anyio
 import pytest
+from mcp.shared.exceptions import MCPError
 from tests.factories import NOW, request_record
 from tests.protocol.agents import ERAS
 
 from voicegw_mcp import server
 from voicegw_mcp.core import costs
+from voicegw_mcp.store import changes as journal
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i), 0, 0 FROM n"
 HANGS_S = 30
@@ -44,6 +46,22 @@ async def test_at_the_deadline_a_query_is_stopped_and_the_next_call_answered(hou
         assert (await agent.ok("get_costs", group_by="session"))["total_usd"] == 1.0
         # A few connections for reading are kept, and none is left running.
         assert threading.active_count() <= threads + 3
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_resource_that_takes_too_long_is_ended_too(house, era, monkeypatch):
+    async def never(*_, **__):
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(server, "DEADLINE_S", 0.2)
+    monkeypatch.setattr(journal, "list_changes", never)
+    async with house.agent(mode=era) as agent:
+        with anyio.fail_after(HANGS_S), pytest.raises(MCPError) as refusal:
+            await agent.resource("voicegw://changes")
+        assert refusal.value.error.data["error"]["code"] == "STORE_UNAVAILABLE"
+        assert "changes took longer" in refusal.value.error.message
+        monkeypatch.undo()
+        assert (await agent.resource("voicegw://changes"))["count"] == 0
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -39,7 +39,7 @@ def init(
     option = "" if file == DEFAULT_FILE else f" -c {shlex.quote(str(file))}"
     steps = [
         f"voicegw check{option}",
-        f"claude mcp add voicegw -- voicegw-mcp -c {shlex.quote(str(path))}",
+        f"claude mcp add voicegateway -- voicegw-mcp -c {shlex.quote(str(path))}",
         f"voicegw secrets set OPENAI_API_KEY{option}",
     ]
     if as_json:

@@ -26,6 +26,10 @@ MOST_COUNT: Final = 10**13
 """Of one unit, or of nano-USD (10,000 USD), in one request. Nearly a million of such requests add up in 64 bits."""
 
 
+IMPORTED: Final = "imported"
+"""In place of a price's version: another program worked out the cost."""
+
+
 class Modality(StrEnum):
     """What a model does: speech to text, language, text to speech."""
 
@@ -121,7 +125,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One row of the request log. Times are UTC epoch ms; ``cost_nanousd`` None means unpriced, never 0."""
+    """One row of the request log. Times are UTC epoch ms; ``cost_nanousd`` None means unpriced, never 0.
+
+    The price it was billed by: where it is from (with its model, when that is a relative's), its date, the library's version
+    (``IMPORTED`` for a row of another program), its model, its unit prices, whether it is that of whole recordings.
+    """
 
     id: str
     timestamp_ms: int
@@ -134,6 +142,10 @@ class RequestRecord:
     cost_nanousd: int | None = None
     price_source: str = ""
     price_date: str = ""
+    price_version: str = ""
+    price_model: str = ""
+    price_terms: str = ""
+    price_batch: bool = False
     ttfb_ms: float | None = None
     total_ms: float | None = None
     session_id: str | None = None

@@ -17,6 +17,7 @@ from voicegw_mcp.cli import (
     importing,
     install,
     reports,
+    reprice,
     secrets,
     serving,
     setup,
@@ -42,6 +43,7 @@ app.command("projects")(reports.projects)
 app.command("changes")(history.changes)
 app.command("undo")(history.undo)
 app.command("import")(importing.import_store)
+app.command("reprice")(reprice.reprice)
 app.command("prune")(store.prune)
 app.command("backup")(store.backup)
 app.command("restore")(store.restore)

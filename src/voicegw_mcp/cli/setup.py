@@ -59,7 +59,7 @@ def check(config: Config = None, as_json: AsJson = False) -> None:
     """
 
     async def work(gateway: "Gateway") -> dict[str, Any]:
-        found = _examined(gateway)
+        found = await _examined(gateway)
         found["notes"] = await _notes(gateway)
         return found
 
@@ -97,7 +97,7 @@ def _create(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _examined(gateway: "Gateway") -> dict[str, Any]:
+async def _examined(gateway: "Gateway") -> dict[str, Any]:
     path = gateway.config_file.path
     if not path.exists():
         raise InvalidInput(
@@ -112,7 +112,10 @@ def _examined(gateway: "Gateway") -> dict[str, Any]:
             {"path": "", "line": 1, "column": 1, "message": error.message}
         ]
         return {"file": str(path), "ok": False, "problems": problems, "warnings": []}
-    warnings = sorted(_warnings(gateway), key=lambda problem: (problem.line, problem.column))
+    from voicegw_mcp.core.price_checks import check_prices  # noqa: PLC0415 - loaded when the command runs
+
+    found = [*_warnings(gateway), *await check_prices(gateway)]
+    warnings = sorted(found, key=lambda problem: (problem.line, problem.column))
     return {
         "file": str(path),
         "ok": True,

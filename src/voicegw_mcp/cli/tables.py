@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.core.costs import CostEntry, CostReport, Units
     from voicegw_mcp.core.health import Health
-    from voicegw_mcp.core.log_pages import LogPage
+    from voicegw_mcp.core.log_pages import LogEntry, LogPage
     from voicegw_mcp.tools.observe import ProviderStatuses
     from voicegw_mcp.tools.projects import ProjectPage
 
@@ -131,6 +131,10 @@ def show_costs(report: CostReport, group_by: str | None) -> None:
             f"{report.unpriced_requests:,} requests have no known price and are not in the total.",
             style="yellow",
         )
+    if report.family_priced_requests:
+        print_line(
+            f"{report.family_priced_requests:,} requests are priced by a relative of their model (get_logs names it)."
+        )
     if report.estimated_requests:
         print_line(f"{report.estimated_requests:,} requests have an estimated cost.")
     if report.groups is not None:
@@ -206,12 +210,17 @@ def show_logs(page: LogPage, *, full: bool) -> None:
     if full:
         columns[-1:-1] = [Column("Units", 8), Column("Price", 9), Column("Id", 10)]
         rows = [
-            (*row[:-1], units(entry.units) if entry.units else None, entry.price_source, entry.id, row[-1])
+            (*row[:-1], units(entry.units) if entry.units else None, _price(entry), entry.id, row[-1])
             for row, entry in zip(rows, page.logs, strict=True)
         ]
     print_table(columns, rows)
     if page.next_cursor:
         print_line(f"More: repeat with --cursor {page.next_cursor}", style="dim")
+
+
+def _price(entry: LogEntry) -> str | None:
+    """Return source and unit price of a row."""
+    return " ".join(filter(None, (entry.price_source, entry.unit_price))) or None
 
 
 def show_projects(page: ProjectPage) -> None:

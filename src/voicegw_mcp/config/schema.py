@@ -3,21 +3,21 @@
 Ours are ``timezone``, ``pricing``, ``security``, ``projects.ID.{stt,llm,tts}_model`` and ``timezone``, ``providers.ID.type``
 and roles in ``auth.api_keys``. Sections only VoiceGateway 0.27 knows are kept in the file and reported as ignored.
 Facts on keys and defaults: VoiceGateway 0.4.0's published configuration reference. May import pydantic,
-``config.parse`` and ``errors``.
+``config`` and ``errors``.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import zoneinfo
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from voicegw_mcp.config.oauth import OAuth
 from voicegw_mcp.config.parse import Problem, dotted
+from voicegw_mcp.config.prices import PriceOverride
 from voicegw_mcp.config.redaction import hide_in_text, is_literal_secret
 from voicegw_mcp.config.values import is_list, is_map
 from voicegw_mcp.domain import Role
@@ -140,6 +140,7 @@ class Project(_Strict):
     default_stack: str | None = None
     daily_budget: Amount = 0.0
     budget_action: BudgetAction = "warn"
+    throttle_stack: str | None = None
     tags: list[str] = Field(default_factory=list)
     stt_model: str | None = None
     llm_model: str | None = None
@@ -225,23 +226,6 @@ class Auth(_Strict):
     cors_origins: list[str] = Field(default_factory=list)
     local_development: bool = False
     enforcement: Literal["warn", "enforce"] = "warn"
-
-
-class PriceOverride(_Strict):
-    """A price of your own in USD, valid from ``effective`` (a date; without one: always)."""
-
-    effective: dt.date | None = None
-    per_minute: Amount | None = None
-    per_1000_characters: Amount | None = None
-    per_million_input_tokens: Amount | None = None
-    per_million_output_tokens: Amount | None = None
-    per_million_cached_tokens: Amount | None = None
-
-    @model_validator(mode="after")
-    def _has_a_price(self) -> Self:
-        if not self.model_dump(exclude={"effective"}, exclude_none=True):
-            raise ValueError("names no price")
-        return self
 
 
 class Security(_Strict):

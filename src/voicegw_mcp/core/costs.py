@@ -110,6 +110,7 @@ class CostReport(Answer):
     by_modality: dict[str, CostEntry]
     groups: list[CostGroup] | None = None
     unpriced_requests: int
+    family_priced_requests: int
     estimated_requests: int
     previous: PreviousCosts | None = None
     truncated: bool | None = None
@@ -217,6 +218,7 @@ def _report(
         by_project=splits["project"],
         by_modality=splits["modality"],
         unpriced_requests=sum(row.unpriced for row in rows),
+        family_priced_requests=sum(row.family for row in rows),
         estimated_requests=sum(row.estimated for row in rows),
         previous=None if earlier is None else _compared(whole.cost_nanousd, _spent(earlier).cost_nanousd),
         truncated=any(OTHER in split for split in splits.values()) or None,
@@ -301,7 +303,7 @@ def _added(spent: Iterable[tuple[str, Spend]]) -> dict[str, Spend]:
 
 
 def _entry(total: CostRow) -> CostEntry:
-    usage = Usage(*total[8:])
+    usage = Usage(*total[9:])
     return CostEntry(cost=to_usd(total.cost_nanousd), requests=total.requests, units=Units.of(usage))
 
 

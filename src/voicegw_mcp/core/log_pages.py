@@ -52,6 +52,8 @@ class LogEntry(Answer):
     units: Units | None = None
     price_source: str | None = None
     price_date: str | None = None
+    price_version: str | None = None
+    unit_price: str | None = None
     error_kind: str | None = None
     fallback_from: str | None = None
     estimated: bool | None = None
@@ -148,6 +150,8 @@ def view_row(row: LogRow, detail: Detail) -> LogEntry:
         units=Units.of(row.usage()) if full else None,
         price_source=_optional(row.price_source or None) if full else None,
         price_date=_optional(row.price_date or None) if full else None,
+        price_version=_optional(row.price_version or None) if full else None,
+        unit_price=_optional(row.price_terms or None) if full else None,
         error_kind=_optional(row.error_kind) if full else None,
         fallback_from=_optional(row.fallback_from) if full else None,
         estimated=bool(row.estimated) if full else None,

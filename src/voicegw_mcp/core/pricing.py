@@ -12,10 +12,11 @@ price of ``ink-2``); such a price carries ``match="family"``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, localcontext
-from functools import partial
+from functools import cache, partial
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio.to_thread
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
 PriceSource = Literal["override", "voice-prices", "genai-prices", "local"]
 PriceMatch = Literal["exact", "family"]
 
+_UNITS: Final = (
+    "per_minute",
+    "per_1000_characters",
+    "per_million_input_tokens",
+    "per_million_output_tokens",
+    "per_million_cached_tokens",
+)
+"""The unit prices as ``voicegw.yaml`` calls them, in the order of ``UnitPrices.amounts``."""
 _ISO_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _LIBRARY_IDS: Final = {"xai": "x-ai", "mistralai": "mistral", "fireworksai": "fireworks"}
 """Provider types whose id in the price libraries differs from ours."""
@@ -87,12 +96,29 @@ class Price(UnitPrices):
 
     ``date`` is the day the price was verified (voice-prices) or took effect (override), ISO, "" when the source names none
     (genai-prices). ``match`` is ``family`` when the source knows the model only by another id, ``priced_model``.
+    ``version`` is the library's. ``label`` is the source and ``terms`` the unit prices as rows of the log keep them:
+    ``voice-prices (family ink-2)``, ``per_minute=0.009``.
     """
 
     source: PriceSource = "override"
     date: str = ""
     match: PriceMatch = "exact"
     priced_model: str = ""
+    version: str = ""
+    label: str = field(init=False, compare=False, default="")
+    terms: str = field(init=False, compare=False, default="")
+
+    def __post_init__(self) -> None:
+        # Made once for each price: rows are many.
+        label = self.source if self.match == "exact" else f"{self.source} ({self.match} {self.priced_model})"
+        given = zip(_UNITS, self.amounts(), strict=True)
+        terms = (
+            ""
+            if self.source == "local"
+            else " ".join(f"{n}={a.normalize():f}" for n, a in given if a is not None)
+        )
+        object.__setattr__(self, "label", label)
+        object.__setattr__(self, "terms", terms)
 
 
 def _is_date(text: str) -> bool:
@@ -271,7 +297,13 @@ def _described(
         date=verified.isoformat() if isinstance(verified, date) else "",
         match="exact" if model.lower() == model_name.lower() else "family",
         priced_model=model,
+        version=_version(source),
     )
+
+
+@cache
+def _version(library: str) -> str:
+    return metadata.version(library)
 
 
 class PriceBook:

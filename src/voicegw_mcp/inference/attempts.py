@@ -24,7 +24,7 @@ from voicegw_mcp.store.ids import new_id
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from voicegw_mcp.core.pricing import Price
+    from voicegw_mcp.core.charges import Charge
     from voicegw_mcp.inference.meter import Meter
 
 logger = logging.getLogger(__name__)
@@ -127,21 +127,21 @@ class Attempt:
                 status = RequestStatus.PROBE
             elif status is RequestStatus.SUCCESS and self.fallback_from is not None:
                 status = RequestStatus.FALLBACK
-            recorder = self.meter.runtime.recorder_in_use()
+            runtime = self.meter.runtime
+            recorder, budgets = runtime.recorder_in_use(), runtime.budgets_in_use()
+            make = partial(
+                self._row,
+                status=status,
+                usage=usage,
+                at_ms=self.at_ms if at_ms is None else at_ms,
+                latencies=(ttfb_ms, total_ms),
+                problem=None if error is None else Problem(*describe(error), list(texts), self.meter.key()),
+                estimated=estimated,
+            )
+            if budgets is not None:
+                make = budgets.spending.note(self.project, make, recorded=recorder is not None)
             if recorder is not None:
-                recorder.record(
-                    partial(
-                        self._row,
-                        status=status,
-                        usage=usage,
-                        at_ms=self.at_ms if at_ms is None else at_ms,
-                        latencies=(ttfb_ms, total_ms),
-                        problem=None
-                        if error is None
-                        else Problem(*describe(error), list(texts), self.meter.key()),
-                        estimated=estimated,
-                    )
-                )
+                recorder.record(make)
         except Exception:
             logger.exception("A request on %s was not recorded.", self.meter.leaf.model_id)
 
@@ -156,11 +156,13 @@ class Attempt:
         estimated: bool,
     ) -> RequestRecord:
         """Make the row, in the recorder's thread."""
+        from voicegw_mcp.core.charges import Charge  # noqa: PLC0415 - decimals are only met in the recorder's thread
+
         leaf, kept = self.meter.leaf, self.meter.kept
         if not kept.cost_tracking:
-            usage, (cost, source, dated) = NOTHING, (None, "", "")
+            usage, billed = NOTHING, Charge()
         else:
-            cost, source, dated = self._price(usage, at_ms)
+            billed = self._charge(usage, at_ms)
         ttfb_ms, total_ms = latencies if kept.latency_tracking else (None, None)
         return RequestRecord(
             id=new_id(at_ms),
@@ -171,9 +173,7 @@ class Attempt:
             model_id=leaf.model_id,
             status=status,
             usage=usage,
-            cost_nanousd=cost,
-            price_source=source,
-            price_date=dated,
+            **billed._asdict(),
             ttfb_ms=ttfb_ms,
             total_ms=total_ms,
             session_id=self.session,
@@ -183,36 +183,25 @@ class Attempt:
             estimated=estimated,
         )
 
-    def _price(self, usage: Usage, at_ms: int) -> tuple[int | None, str, str]:
-        """Return cost in nano-USD, source and date of the price; nothing costs 0, whatever its price."""
-        from voicegw_mcp.core.pricing import cost_of  # noqa: PLC0415 - decimals are only met in the recorder's thread
+    def _charge(self, usage: Usage, at_ms: int) -> Charge:
+        """Return what the usage costs; unpriced when that cannot be found out."""
+        from voicegw_mcp.core.charges import Charge, charge  # noqa: PLC0415 - as in _row()
 
-        if usage == NOTHING:
-            return 0, "", ""
+        leaf = self.meter.leaf
         try:
-            price = self._find_price(at_ms)
+            return charge(
+                self.meter.runtime.prices(),
+                usage,
+                modality=leaf.modality,
+                provider_type=leaf.provider_type,
+                model_id=leaf.model_id,
+                model_name=leaf.model,
+                at_ms=at_ms,
+                batch=leaf.modality is Modality.STT and not self.streamed,
+            )
         except Exception:
-            logger.exception("No price for %s.", self.meter.leaf.model_id)
-            price = None
-        if price is None:
-            return (0, "local", "") if self.meter.leaf.local else (None, "", "")
-        return cost_of(price, usage), _source(price), price.date
-
-    def _find_price(self, at_ms: int) -> Price | None:
-        leaf, prices = self.meter.leaf, self.meter.runtime.prices()
-        find = partial(
-            prices.find,
-            modality=leaf.modality,
-            provider_type=leaf.provider_type,
-            model_id=leaf.model_id,
-            at_ms=at_ms,
-        )
-        if leaf.modality is Modality.STT and not self.streamed:
-            # Where transcribing whole recordings has a price of its own it is under this name (voice-prices).
-            batch = find(model_name=f"{leaf.model}-batch")
-            if batch is not None and batch.match == "exact":
-                return batch
-        return find(model_name=leaf.model)
+            logger.exception("No price for %s.", leaf.model_id)
+            return Charge(0) if usage == NOTHING else Charge()
 
 
 _live: Final[WeakSet[Attempt]] = WeakSet()
@@ -273,8 +262,3 @@ def _causes(error: BaseException) -> Iterable[BaseException]:
         seen.add(id(each))
         yield each
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
-
-
-def _source(price: Price) -> str:
-    """Return the source as it is stored: with the model it was taken from when that is another one."""
-    return price.source if price.match == "exact" else f"{price.source} ({price.match} {price.priced_model})"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from voicegw_mcp.store.agreement import CHECKED, same_sums
 from voicegw_mcp.store.failures import contradicting
 from voicegw_mcp.store.histogram import Histogram, lane_of
+from voicegw_mcp.store.log_rows import FAMILY
 from voicegw_mcp.store.rollups import COUNTED, EIGHT_DAYS_MS, GRAINS_MS, HOUR_MS, IS_TIMED
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ BROKEN: Final[Value] = ()
 _ROLLUP: Final = {
     "requests": COUNTED,
     "unpriced": "SUM(cost_nanousd IS NULL)",
+    "family": f"SUM(price_id IN (SELECT price_id FROM price WHERE instr(source, '{FAMILY}')))",  # noqa: S608 - a constant
     "estimated": "SUM(estimated)",
     "cost_nanousd": "COALESCE(SUM(cost_nanousd), 0)",
     "audio_ms": "SUM(audio_ms)",

@@ -38,6 +38,7 @@ _TABLES: Final = (
     "histogram",
     "series",
     "price",
+    "repriced",
     "changes",
     "retention",
     "lost",

@@ -15,7 +15,7 @@ from voicegw_mcp.domain import QUARTER_MS
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from voicegw_mcp.store.log_rows import LogRow
 
@@ -79,6 +79,24 @@ def delete_rows(connection: sqlite3.Connection, where: str, values: Sequence[obj
         _cells_of(rows),
     )
     return len(rows)
+
+
+def change_rows(
+    connection: sqlite3.Connection, change: Callable[[], None], rows: Iterable[tuple[int, int]]
+) -> None:
+    """Change what is found by its error text as well, in the caller's transaction.
+
+    Args:
+        connection: in a transaction.
+        change: changes cost or latency of rows.
+        rows: number and timestamp (UTC epoch ms) of those of them that have an error text.
+    """
+    texts = list(rows)
+    connection.executemany(f"{_FORGET_TEXTS} WHERE seq = ?", [(seq,) for seq, _ in texts])
+    change()
+    connection.executemany(  # all of their milliseconds, as in delete_rows()
+        f"{_ADD_TEXTS} WHERE timestamp_ms = ?", [(moment,) for moment in {moment for _, moment in texts}]
+    )
 
 
 def session_cells_differ(connection: sqlite3.Connection) -> bool:

@@ -62,6 +62,13 @@ class LogRow(NamedTuple):
     model_id: str
     price_source: str
     price_date: str
+    price_version: str
+    price_terms: str
+    price_batch: int
+
+    def by_family(self) -> bool:
+        """Whether it was priced by a relative of its model."""
+        return FAMILY in self.price_source
 
     def usage(self) -> Usage:
         """Return the billed units."""
@@ -70,12 +77,15 @@ class LogRow(NamedTuple):
         )
 
 
+FAMILY: Final = "(family "
+"""What the source of a price holds that is a relative's of the model."""
+
 COLUMNS: Final = LogRow._fields[: LogRow._fields.index("project")]
 """The columns of ``requests``, the first fields of a ``LogRow``."""
 
 SELECT_ROWS: Final = (
     f"SELECT {', '.join(f'requests.{name}' for name in COLUMNS)}, series.project, series.modality, series.provider, "  # noqa: S608 - constants
-    "series.model_id, price.source, price.dated FROM requests "
+    "series.model_id, price.source, price.dated, price.version, price.terms, price.batch FROM requests "
     "JOIN series ON series.series_id = requests.series_id JOIN price ON price.price_id = requests.price_id"
 )
 """Reads whole rows; what follows says which."""

@@ -35,6 +35,7 @@ class CostRow(NamedTuple):
     model_id: str
     requests: int
     unpriced: int
+    family: int
     estimated: int
     cost_nanousd: int
     audio_ms: int

@@ -60,7 +60,7 @@ def insert_requests(connection: sqlite3.Connection, records: Sequence[RequestRec
     fresh = _fresh(connection, records)
     if not fresh:
         return 0
-    numbers = _Numbers(connection)
+    numbers = Numbers(connection)
     seq: int = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM requests").fetchone()[0]
     rows = [_logged(record, seq + offset, numbers) for offset, record in enumerate(fresh, start=1)]
     connection.executemany(_INSERT, (row[: len(COLUMNS)] for row in rows))
@@ -146,14 +146,15 @@ async def read_sessions(
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-class _Numbers:
+class Numbers:
     """Looks up the numbers of series and prices, and gives new ones; each name is looked up once per batch."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._known: dict[tuple[str, ...], int] = {}
+        self._known: dict[tuple[str | int, ...], int] = {}
 
     def series(self, project: str, modality: str, provider: str, model_id: str) -> int:
+        """Return the number of a series."""
         return self._number(
             ("series", project, modality, provider, model_id),
             "SELECT series_id FROM series WHERE project = ? AND modality = ? AND provider = ? AND model_id = ?",
@@ -161,17 +162,19 @@ class _Numbers:
             "SELECT ?, ?, ?, ?, COALESCE(MAX(series_id), 0) + 1 FROM series",
         )
 
-    def price(self, source: str, dated: str) -> int:
+    def price(self, *described: str | int) -> int:
+        """Return the number of a price: its source, date, version, model, terms, and 1 when it is that of whole recordings."""
         return self._number(
-            ("price", source, dated),
-            "SELECT price_id FROM price WHERE source = ? AND dated = ?",
-            "INSERT INTO price (source, dated, price_id) SELECT ?, ?, COALESCE(MAX(price_id), 0) + 1 FROM price",
+            ("price", *described),
+            "SELECT price_id FROM price WHERE source = ? AND dated = ? AND version = ? AND model = ? AND terms = ? AND batch = ?",
+            "INSERT INTO price (source, dated, version, model, terms, batch, price_id) "
+            "SELECT ?, ?, ?, ?, ?, ?, COALESCE(MAX(price_id), 0) + 1 FROM price",
         )
 
-    def _number(self, key: tuple[str, ...], select: str, insert: str) -> int:
+    def _number(self, key: tuple[str | int, ...], select: str, insert: str) -> int:
         number = self._known.get(key)
         if number is None:
-            values = tuple(map(storable, key[1:]))
+            values = tuple(storable(part) if not isinstance(part, int) else part for part in key[1:])
             found = self._connection.execute(select, values).fetchone()
             if found is None:
                 self._connection.execute(insert, values)
@@ -197,7 +200,7 @@ def _chunks(ids: list[str]) -> Iterator[list[str]]:
     return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
 
 
-def _logged(record: RequestRecord, seq: int, numbers: _Numbers) -> LogRow:
+def _logged(record: RequestRecord, seq: int, numbers: Numbers) -> LogRow:
     usage = record.usage
     counts = (
         usage.audio_ms,
@@ -224,7 +227,14 @@ def _logged(record: RequestRecord, seq: int, numbers: _Numbers) -> LogRow:
         _text(record.session_id),
         *counts[:5],
         record.cost_nanousd,
-        numbers.price(record.price_source, record.price_date),
+        numbers.price(
+            record.price_source,
+            record.price_date,
+            record.price_version,
+            record.price_model,
+            record.price_terms,
+            int(record.price_batch),
+        ),
         _microseconds(record.ttfb_ms),
         _microseconds(record.total_ms),
         _text(record.error_kind),
@@ -237,6 +247,9 @@ def _logged(record: RequestRecord, seq: int, numbers: _Numbers) -> LogRow:
         record.model_id,
         record.price_source,
         record.price_date,
+        record.price_version,
+        record.price_terms,
+        int(record.price_batch),
     )
 
 

@@ -41,6 +41,16 @@ _UPSERT: Final = (
     )
 )
 _PEAKS: Final = f"SELECT peaks FROM rollup WHERE {' AND '.join(f'{name} = ?' for name in _KEY)}"
+_WHERE_KEY: Final = " AND ".join(f"{name} = ?" for name in _KEY)
+_CHANGE_COSTS: Final = (
+    "UPDATE rollup SET unpriced = unpriced + ?, family = family + ?, cost_nanousd = cost_nanousd + ?, cost_max_nanousd = ?, peaks = ? "
+    f"WHERE {_WHERE_KEY}"
+)
+_HIGHEST_COST: Final = f"SELECT cost_max_nanousd FROM rollup WHERE {_WHERE_KEY}"
+_HIGHEST_OF_ROWS: Final = (
+    "SELECT COALESCE(MAX(cost_nanousd), 0) FROM requests WHERE series_id = ? AND timestamp_ms >= ? AND timestamp_ms < ? "
+    "AND status = ?"
+)
 _REPLACE: Final = (
     "INSERT INTO histogram (grain_s, bucket_ms, series_id, ttfb, total) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (grain_s, bucket_ms, series_id) DO UPDATE SET ttfb = excluded.ttfb, total = excluded.total"
@@ -48,6 +58,12 @@ _REPLACE: Final = (
 
 _Cell: TypeAlias = Sequence[Any]
 """Numbers: those that are added up, then the highest ones. Last the peaks; of a row what they are made of."""
+
+CostChange: TypeAlias = tuple[int, int, str, int | None, int | None, int | None, int]
+"""Of a row: timestamp (UTC epoch ms), series, status, total latency (us), cost before and now (nano-USD, None is unpriced),
+and whether it is priced by a relative of its model: 1 or -1 when that is different now."""
+
+_Delta: TypeAlias = tuple[int, int, int, bytes]
 
 Lanes: TypeAlias = tuple[Counter[int], Counter[int]]
 """How many values of ttfb and of total are in each lane."""
@@ -136,6 +152,95 @@ def fill_peaks(connection: sqlite3.Connection, grain_ms: int, bucket_ms: int) ->
     )
 
 
+def change_costs(connection: sqlite3.Connection, changed: Iterable[CostChange], *, complete_ms: int) -> None:
+    """Bring the sums of all grains in line with rows that were given other costs, in the caller's transaction.
+
+    The highest cost of a cell stays exact from ``complete_ms`` on, where all rows are there; before, and in the peaks, it
+    is never too low, which is all that who looks for costly requests needs.
+
+    Args:
+        connection: in a transaction; the rows have their new costs.
+        changed: the rows.
+        complete_ms: up to where rows may have been pruned, UTC epoch ms.
+    """
+    cells: dict[tuple[int, int, str], list[CostChange]] = {}
+    for each in changed:
+        cells.setdefault((each[0] // QUARTER_MS * QUARTER_MS, each[1], each[2]), []).append(each)
+    sums = {key: _cost_delta(group) for key, group in cells.items()}
+    highest: dict[tuple[int, int, str], int] = {}
+    for key, group in cells.items():
+        before = connection.execute(_HIGHEST_COST, (QUARTER_MS // 1000, *key)).fetchone()
+        now = max(each[5] or 0 for each in group)
+        if before is not None and now < before[0]:
+            lowered = any(each[4] == before[0] for each in group) and key[0] >= complete_ms
+            now = (
+                connection.execute(
+                    _HIGHEST_OF_ROWS, (key[1], key[0], key[0] + QUARTER_MS, key[2])
+                ).fetchone()[0]
+                if lowered
+                else before[0]
+            )
+        highest[key] = now
+    for grain in GRAINS_MS:
+        if grain != QUARTER_MS:
+            sums, highest = _coarser_costs(connection, sums, grain)
+        connection.executemany(
+            _CHANGE_COSTS,
+            [
+                (
+                    unpriced,
+                    family,
+                    cost,
+                    highest[key],
+                    _grown_peaks(connection, (grain // 1000, *key), peaks),
+                    grain // 1000,
+                    *key,
+                )
+                for key, (unpriced, family, cost, peaks) in sorted(sums.items())
+            ],
+        )
+
+
+def _cost_delta(group: Sequence[CostChange]) -> _Delta:
+    return (
+        sum((each[5] is None) - (each[4] is None) for each in group),
+        sum(each[6] for each in group),
+        sum((each[5] or 0) - (each[4] or 0) for each in group),
+        peaks_of((each[3], each[5]) for each in group),
+    )
+
+
+def _coarser_costs(
+    connection: sqlite3.Connection, sums: dict[tuple[int, int, str], _Delta], grain: int
+) -> tuple[dict[tuple[int, int, str], _Delta], dict[tuple[int, int, str], int]]:
+    """Return the same changes in cells of ``grain``, and the highest costs of those; the finer cells are written already."""
+    finer = GRAINS_MS[GRAINS_MS.index(grain) - 1]
+    cells: dict[tuple[int, int, str], list[_Delta]] = {}
+    for (bucket, series_id, status), delta in sums.items():
+        cells.setdefault((bucket // grain * grain, series_id, status), []).append(delta)
+    highest = {
+        key: max(
+            (
+                row[0]
+                for bucket in range(key[0], key[0] + grain, finer)
+                for row in connection.execute(_HIGHEST_COST, (finer // 1000, bucket, *key[1:]))
+            ),
+            default=0,
+        )
+        for key in cells
+    }
+    merged = {
+        key: (
+            sum(d[0] for d in group),
+            sum(d[1] for d in group),
+            sum(d[2] for d in group),
+            merge_peaks(d[3] for d in group),
+        )
+        for key, group in cells.items()
+    }
+    return merged, highest
+
+
 def _cell(row: LogRow) -> _Cell:
     cost = row.cost_nanousd
     timed = row.status not in UNTIMED
@@ -155,6 +260,7 @@ def _cell(row: LogRow) -> _Cell:
         ttfb or 0,
         total is not None,
         total or 0,
+        row.by_family(),
         cost or 0,
         row.total_us or 0,
         (row.total_us, cost),

@@ -48,6 +48,7 @@ SUMMED: Final = (
     "ttfb_sum_us",
     "total_count",
     "total_sum_us",
+    "family",
 )
 """The columns of ``rollup`` that are sums."""
 

@@ -26,10 +26,12 @@ _WITHOUT_ROWID: Final = {
     "histogram": ("grain_s", "bucket_ms", "series_id"),
     "lost": ("recorder", "reason"),
     "touched": ("grain_s", "bucket_ms"),
+    "repriced": ("run", "model_id"),
 }
 _TABLES: Final = (
     "series",
     "price",
+    "repriced",
     "retention",
     "changes",
     "requests",

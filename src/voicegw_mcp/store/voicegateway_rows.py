@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from voicegw_mcp.domain import (
+    IMPORTED,
     LATEST_MS,
     MOST_COUNT,
     Modality,
@@ -103,6 +104,7 @@ def to_record(row: SourceRow, is_free: Callable[[str, str], bool]) -> RequestRec
         cost_nanousd=cost,
         price_source=price_source,
         price_date=price_date,
+        price_version=IMPORTED,
         ttfb_ms=number_of(row.ttfb_ms),
         total_ms=number_of(row.total_latency_ms),
         session_id=text_of(row.session_id) or None,

@@ -20,6 +20,7 @@ COMMANDS = [
     ("changes",),
     ("undo",),
     ("import",),
+    ("reprice",),
     ("prune",),
     ("backup",),
     ("restore",),

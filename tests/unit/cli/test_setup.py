@@ -169,3 +169,30 @@ def test_check_says_when_the_file_of_secrets_is_open_to_others(voicegw, config, 
     assert found.code == 0
     assert "mode 0644" in found.out
     assert "chmod 600" in found.out
+
+
+def test_check_names_models_without_a_price_and_what_to_write(voicegw, config):
+    path = config(
+        "providers:\n  house: {type: openai_compatible, base_url: 'http://10.0.0.5/v1', api_key: x1}\n"
+        "  soniox: {api_key: x2}\n"
+        "models:\n  llm:\n    house/a: {provider: house}\n    house/b: {provider: house}\n"
+        "    house/off: {provider: house, enabled: false}\n  stt:\n    soniox/stt-rt-preview: {provider: soniox}\n"
+        "pricing:\n  house/b:\n    - {effective: 2190-01-01, per_minute: 1}\n  huose/b: {per_minute: 1}\n"
+    )
+    found = voicegw("check")
+    assert found.code == 0
+    unpriced = "no price is known in the unit of its requests"
+    for words in (
+        f"models.llm.house/a: {unpriced}",
+        f"models.llm.house/b: {unpriced}",
+        # Known by the token, and the plugin reports time.
+        f"models.stt.soniox/stt-rt-preview: {unpriced}",
+        "pricing.house/b.0: holds from 2190-01-01 on, which is to come",
+        "pricing.huose/b: is a price of a model of no configured provider",
+    ):
+        assert words in found.out
+    assert "house/off" not in found.out
+    line = '"house/a": {per_million_input_tokens: 0.20, per_million_output_tokens: 0.60}'
+    assert line in found.out.replace("\n", " ")
+    path.write_text(path.read_text() + f"  {line}\n")
+    assert "models.llm.house/a" not in voicegw("check").out

@@ -280,6 +280,7 @@ def test_an_empty_window_answers_with_nothing_but_its_keys(path):
         "by_modality": {},
         "groups": [],
         "unpriced_requests": 0,
+        "family_priced_requests": 0,
         "estimated_requests": 0,
     }
     report = ask(path, latency, window, group_by="hour", project="p1", modality="stt").as_json()

@@ -71,7 +71,7 @@ def test_any_one_number_that_changes_in_a_sum_is_mended_exactly_or_to_the_hour(p
     rng = random.Random(seed)
     with closing(sqlite3.connect(path)) as connection, connection:
         before = connection.execute("SELECT * FROM rollup ORDER BY 1, 2, 3, 4").fetchall()
-        names = [row[1] for row in connection.execute("PRAGMA table_info(rollup)")][4:-1]
+        names = [row[1] for row in connection.execute("PRAGMA table_info(rollup)")][4:-2]
         row = rng.choice(before)
         connection.execute(
             f"UPDATE rollup SET {rng.choice(names)} = {1 << rng.randrange(20)} + {rng.choice(names)} "

@@ -76,6 +76,7 @@ def test_a_store_of_the_first_releases_is_read_with_defaults_for_what_it_lacks(t
         model_id="openai/gpt-4o",
         usage=Usage(input_tokens=120, output_tokens=30),
         cost_nanousd=620_000,
+        price_version="imported",
         ttfb_ms=210.5,
         total_ms=890.25,
     )

@@ -37,6 +37,7 @@ def test_a_row_becomes_a_record_with_every_column_in_our_units(tmp_path):
         cost_nanousd=620_000,
         price_source="voice-prices",
         price_date="0.6.0",
+        price_version="imported",
         ttfb_ms=210.5,
         total_ms=890.25,
         session_id="s-1",

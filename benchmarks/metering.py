@@ -22,7 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.metering.desk import ask, listen, recognize, say, speak
 from tests.metering.waves import OPTIONS, providers, stages, watched
 
+from voicegw_mcp import inference
 from voicegw_mcp.domain import Modality
+from voicegw_mcp.inference import context, runtime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
 TITLE = "Metering"
 METHOD = """\
 The same call of a LiveKit plugin metered and bare, in turns, against a provider on loopback: what it took longer, and the CPU time
-of our own code on the event loop.
+of our own code on the event loop. What stands before each request is asked by itself.
 """
 CALLS = 150
+ASKED = 20_000
 STAGES: dict[str, tuple[Modality, str, Callable[..., Awaitable[Any]]]] = {
     "LLM chat (openai)": (Modality.LLM, "openai/gpt-4o-mini", ask),
     "TTS synthesize (openai)": (Modality.TTS, "openai/tts-1", say),
@@ -50,7 +53,7 @@ def measure(run: Run) -> list[Figure]:
     """Return the figures of metering."""
     logging.disable(logging.WARNING)
     try:
-        return asyncio.run(_measure(run))
+        return [*_ask_the_guard(run), *asyncio.run(_measure(run))]
     finally:
         logging.disable(logging.NOTSET)
 
@@ -74,6 +77,46 @@ async def _measure(run: Run) -> list[Figure]:
         Figure(name, "us", tuple(values), bars.get(column), table="A metered call", column=column)
         for (name, column), values in found.items()
     ]
+
+
+def _ask_the_guard(run: Run) -> list[Figure]:
+    """Return what it takes to be let through by budgets and rate limits."""
+    from voicegw_mcp.inference.guard import Guard  # noqa: PLC0415 - after LiveKit
+    from voicegw_mcp.inference.leaf import Leaf  # noqa: PLC0415 - likewise
+
+    path = run.folder / "guard.yaml"
+    path.write_text(
+        "providers: {openai: {api_key: none}, groq: {api_key: none}}\n"
+        "projects: {free: {name: Free}, shop: {name: Shop, daily_budget: 5, budget_action: block}}\n"
+        f"rate_limits: {{groq: {{requests_per_minute: {10**9}}}}}\n"
+        f"cost_tracking: {{db_path: '{run.folder / 'guard.db'}'}}\n",
+        encoding="utf-8",
+    )
+    inference.configure(path)
+    guard = Guard(runtime.current(), Modality.LLM)
+    runtime.current().recorder()
+    figures = []
+    for name, project, provider in (
+        ("neither", "free", "openai"),
+        ("a budget", "shop", "openai"),
+        ("a budget and a rate limit", "shop", "groq"),
+    ):
+        leaf = Leaf(Modality.LLM, provider, provider, f"{provider}/m", "m")
+        with context.set_project(runtime.current().catalog(), project):
+            took = [_ask(guard, leaf, project) for _ in range(run.rounds + 1)][1:]
+        figures.append(
+            Figure(name, "us", tuple(took), 5.0, table="What stands before a request", column="us")
+        )
+    inference.configure(None)
+    return figures
+
+
+def _ask(guard: Callable[..., object], leaf: object, project: str) -> float:
+    began = time.perf_counter()
+    for _ in range(ASKED):
+        guard(leaf, project, True)
+        guard(leaf, project, False)
+    return 1e6 * (time.perf_counter() - began) / ASKED
 
 
 async def _compare(

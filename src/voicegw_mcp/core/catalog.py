@@ -260,8 +260,7 @@ class Catalog:
 
     def _references(self) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
         """Yield path, kind and name of every reference in the file."""
-        for model in self.models.values():
-            yield ("models", model.modality, model.id, "provider"), "provider", model.provider_id
+        yield from self._references_to_providers()
         for name, stack in self.settings.stacks.items():
             for modality, model_id in stack.model_dump(exclude_none=True).items():
                 yield ("stacks", name, modality), "model", model_id
@@ -270,13 +269,19 @@ class Catalog:
                 yield ("fallbacks", modality, index), "model", model_id
         for project in self.projects.values():
             settings = project.settings.model_dump(
-                include={"default_stack", *(f"{m}_model" for m in Modality)}
+                include={"default_stack", "throttle_stack", *(f"{m}_model" for m in Modality)}
             )
             for key, name in settings.items():
                 if name:
-                    yield ("projects", project.id, key), "stack" if key == "default_stack" else "model", name
+                    yield ("projects", project.id, key), "stack" if key.endswith("_stack") else "model", name
         if self.settings.default_project and self._only is None:
             yield ("default_project",), "project", self.settings.default_project
+
+    def _references_to_providers(self) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+        for model in self.models.values():
+            yield ("models", model.modality, model.id, "provider"), "provider", model.provider_id
+        for provider_id in self.settings.rate_limits:
+            yield ("rate_limits", provider_id), "provider", provider_id
 
     def _models_of(self, project: Project) -> dict[Modality, str]:
         stack: Any = self.settings.stacks.get(project.default_stack or "")

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Guard: TypeAlias = "Callable[[Leaf, str, bool], Any]"
-"""What is asked before a request is sent: the instance's leaf, the project, and whether it is the request's first entry
-(for the instances of a fallback list it is not: the list was asked already).
+"""What is asked before a request is sent: the instance's leaf, the project, and True for the request as a whole (of a fallback
+list once), then False for each instance it is sent to.
 
 It returns None, or an instance of the same kind that shall serve the request instead. It raises to refuse it."""
 
@@ -114,6 +114,11 @@ class Meter:
             attempt.settle(RequestStatus.BLOCKED, error=refusal)
             raise
 
+    def _enter(self, attempt: Attempt) -> Any:
+        """Ask about the request, unless its list did already, and about this instance; return and raise as ``admit``."""
+        instead = self.admit(attempt, first=True) if attempt.chain is None else None
+        return self.admit(attempt, first=False) if instead is None else instead
+
     def key(self) -> str | None:
         """Return the key in use, to take it out of messages."""
         return keys.key_in(self._instance)
@@ -140,7 +145,7 @@ class Meter:
                 return original(*args, **kwargs)
             self._choose_options(kwargs)
             attempt = kind(self)
-            instead = self.admit(attempt, first=attempt.chain is None)
+            instead = self._enter(attempt)
             if instead is not None:
                 attempt.drop()
                 return getattr(instead, name)(*args, **kwargs)
@@ -173,7 +178,7 @@ class Meter:
                 return await original(*args, **kwargs)
             self._choose_options(kwargs)
             attempt = Recognition(self, args[0] if args else kwargs.get("buffer"))
-            instead = self.admit(attempt, first=attempt.chain is None)
+            instead = self._enter(attempt)
             if instead is not None:
                 attempt.drop()
                 return await instead.recognize(*args, **kwargs)

@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from voicegw_mcp.core.rate_limits import RateLimits
 from voicegw_mcp.errors import InvalidInput, quote
 from voicegw_mcp.inference import resolution
 
 if TYPE_CHECKING:
     from voicegw_mcp.config.secrets import Lookup
+    from voicegw_mcp.core.budgets import Budgets
     from voicegw_mcp.core.catalog import Catalog, ProjectEntry
     from voicegw_mcp.core.gateway import Gateway
     from voicegw_mcp.core.pricing import PriceBook
@@ -41,11 +43,16 @@ class Runtime:
         self._lock = threading.RLock()
         self._gateway: Gateway | None = None
         self._recorder: Recorder | None = None
+        self._budgets: Budgets | None = None
+        self._forking: Budgets | None = None
+        self.rate_limits = RateLimits()
         self._path: Path | None = None
         self._seen: Catalog | None = None
         self._looked_at = 0.0
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._begin_anew)
+            os.register_at_fork(
+                before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._begin_anew
+            )
 
     def configure(self, config: str | None) -> None:
         """Go by another file from now on, for instances that are there already too.
@@ -55,9 +62,9 @@ class Runtime:
         """
         if config is not None:
             _require_file(config, "config")
+        self.close()
         with self._lock:
-            self.close()
-            self._config = config
+            self._config, self._gateway, self._seen = config, None, None
 
     def gateway(self) -> Gateway:
         """Return the gateway; touches no file when it is there already.
@@ -95,6 +102,10 @@ class Runtime:
             self._looked_at = now
             return self.catalog()
         return self._seen
+
+    def catalog_in_use(self) -> Catalog:
+        """Return the configuration that the last request went by, without a look at the file; raises as ``catalog``."""
+        return self._seen or self.catalog()
 
     def prices(self) -> PriceBook:
         """Return the prices, own ones first; raises as ``catalog``."""
@@ -134,6 +145,23 @@ class Runtime:
         """Return the recorder that ``recorder`` returned last, without a look at the file; raises as that."""
         return self._recorder if self._seen is not None else self.recorder()
 
+    def budgets(self) -> Budgets:
+        """Return what checks the budgets; it begins to read the store with the first configuration that has one."""
+        with self._lock:
+            if self._budgets is None:
+                from voicegw_mcp.core.budgets import Budgets  # noqa: PLC0415 - see gateway()
+                from voicegw_mcp.core.spending import Spending  # noqa: PLC0415 - likewise
+                from voicegw_mcp.store.spend import spend_state  # noqa: PLC0415 - likewise
+
+                gateway = self.gateway()
+                spending = Spending(lambda: spend_state(gateway.store_handle.wanted_path()), gateway.now_ms)
+                self._budgets = Budgets(spending, gateway.now_ms)
+            return self._budgets
+
+    def budgets_in_use(self) -> Budgets | None:
+        """Return what ``budgets`` returned; None when no request was ever checked."""
+        return self._budgets
+
     def look_up(self, reference: str) -> Lookup:
         """Return the key that a reference stands for now, or why there is none."""
         return self.gateway().secrets.look_up(reference)
@@ -155,14 +183,31 @@ class Runtime:
         """Write what is recorded and let go of everything; the next use opens it anew."""
         with self._lock:
             recorder, self._recorder, self._path = self._recorder, None, None
-            self._gateway = self._seen = None
+            budgets, self._budgets = self._budgets, None
+            self.rate_limits = RateLimits()
+            self._seen = None
+        # Without the lock: what is still to be written is priced by the gateway, in threads of their own.
         if recorder is not None:
             recorder.close()
+        if budgets is not None:
+            budgets.spending.close()
+        with self._lock:
+            self._gateway = self._seen = None
+
+    def _before_fork(self) -> None:
+        self._forking = self._budgets
+        if self._forking is not None:
+            self._forking.spending.before_fork()
+
+    def _after_fork(self) -> None:
+        if self._forking is not None:
+            self._forking.spending.after_fork()
 
     def _begin_anew(self) -> None:
         # A lock may have been held by a thread that is not there in the child. The recorder sees to itself.
         self._lock = threading.RLock()
-        self._gateway = self._seen = None
+        self._gateway = self._seen = self._budgets = None
+        self.rate_limits = RateLimits()
 
 
 _RUNTIME: Final = Runtime()

@@ -71,6 +71,32 @@ def test_another_file_holds_for_instances_that_are_there_too(configure, tmp_path
     assert (current() is runtime, list(runtime.catalog().providers)) == (True, ["groq"])
 
 
+def test_what_is_priced_while_another_file_is_taken_is_written(configure, tmp_path, monkeypatch):
+    configure(FILE)
+    runtime = current()
+    closing = threading.Event()
+    close = Runtime.close
+
+    def told(self):
+        closing.set()
+        close(self)
+
+    def price():
+        assert closing.wait(20)
+        assert runtime.prices() is not None
+        return request_record(id="late")
+
+    monkeypatch.setattr(Runtime, "close", told)
+    recorder = runtime.recorder()
+    recorder.record(price)
+    other = tmp_path / "other.yaml"
+    other.write_text("providers: {groq: {}}\n")
+    inference.configure(other)
+    assert recorder.counts().lost == {}
+    assert rows(tmp_path / "voicegw.db") == ["late"]
+    assert list(runtime.catalog().providers) == ["groq"]
+
+
 def test_prices_and_the_time_are_the_gateways(configure):
     configure("pricing: {m: {per_minute: 1}}\n")
     found = (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from voicegw_mcp.domain import Modality
 from voicegw_mcp.errors import GatewayError, InvalidInput
-from voicegw_mcp.inference import context, plugins
+from voicegw_mcp.inference import context, local, plugins
 
 plugins.require_livekit()
 
@@ -225,27 +225,36 @@ async def preload(*names: str) -> None:
         NotFound, InvalidInput, ConfigInvalid: as ``STT``.
     """
     with _hinting():
-        types = await asyncio.to_thread(_types_behind, names)
-        await plugins.preload(types)
+        served, here = await asyncio.to_thread(_types_behind, names)
+        await plugins.preload(served)
+        await local.preload(here)
 
 
-def _types_behind(names: tuple[str, ...]) -> list[str]:
-    """Return the provider types behind names; without any, those of all models whose plugins are installed."""
+def _types_behind(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return the provider types behind names, those with plugins and those that run here; of all models, what is installed."""
     from voicegw_mcp.inference.resolution import accounts_of  # noqa: PLC0415 - see _runtime
 
     catalog = _runtime().catalog()
     used = {entry.provider_id for entry in catalog.models.values() if entry.settings.enabled}
     enabled = [each.id for each in catalog.providers.values() if each.settings.enabled and each.id in used]
     accounts = accounts_of(catalog, names or enabled, context.active_project(catalog))
-    types = [account.type_name for account in accounts]
-    return [each for each in types if names or plugins.is_installed(each)]
+    here = [each.type_name for each in accounts if local.runs_here(each)]
+    served = [each.type_name for each in accounts if not local.runs_here(each)]
+    return (
+        [each for each in served if names or plugins.is_installed(each)],
+        [each for each in here if names or local.is_installed(each)],
+    )
 
 
 def _make(modality: Modality, model: str, **arguments: Any) -> Any:
     with _hinting():
         from voicegw_mcp.inference.assembly import assemble  # noqa: PLC0415 - see _runtime
+        from voicegw_mcp.inference.guard import Guard  # noqa: PLC0415 - likewise
 
-        return assemble(_runtime(), modality, model, **arguments)
+        guard = Guard(_runtime(), modality)
+        instance = assemble(_runtime(), modality, model, guard=guard, **arguments)
+        guard.serve(instance)
+        return instance
 
 
 def _runtime() -> Runtime:

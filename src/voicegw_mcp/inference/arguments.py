@@ -116,7 +116,7 @@ def arguments_for(
     """
     account = choice.account
     arguments: dict[str, Any] = {}
-    base_url = given.known.get("base_url") or _address_of(account)
+    base_url = given.known.get("base_url") or _address_of(account, form)
     if base_url and form.endpoint is None:
         raise _takes_none(form, "base_url", "Its address is fixed: take the base_url away.")
     if base_url and form.endpoint is not None:
@@ -156,9 +156,9 @@ def revealed(runtime: Runtime, options: Mapping[str, Any], where: str) -> dict[s
     return {name: look_up(value, f"{where}.{name}") for name, value in options.items()}
 
 
-def _address_of(account: Account) -> str | None:
-    """Return the API root of an account, None where its plugin knows one."""
-    if account.base_url or account.type_name not in SERVED:
+def _address_of(account: Account, form: Form) -> str | None:
+    """Return the API root of an account, None where its class knows one or needs none."""
+    if account.base_url or account.type_name not in SERVED or form.endpoint is None:
         return account.base_url
     usual = account.kind and account.kind.base_url
     if not usual:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from voicegw_mcp.errors import InvalidInput
-from voicegw_mcp.inference import context
+from voicegw_mcp.inference import context, local
 from voicegw_mcp.inference.arguments import Layer, arguments_for, merge, revealed
 from voicegw_mcp.inference.leaf import Leaf
 from voicegw_mcp.inference.parameters import form_of
@@ -54,7 +54,12 @@ def build(
     catalog = runtime.catalog()
     choice = resolve(catalog, modality, model, context.active_project(catalog))
     account = choice.account
-    cls = load_class(account.type_name, modality, choice.model)
+    if local.runs_here(account, choice.options, options):
+        cls = local.load_class(account.type_name, modality)
+        siblings = [cls]
+    else:
+        cls = load_class(account.type_name, modality, choice.model)
+        siblings = classes_of(account.type_name)
     form = form_of(account.type_name, cls)
     said = {"language": choice.language, "voice": choice.voice}
     own = {**(options or {}), **_present({"language": language, "voice": voice})}
@@ -67,7 +72,7 @@ def build(
             Layer(_present(said)),
             Layer(own),
         ],
-        [form_of(account.type_name, each) for each in classes_of(account.type_name)],
+        [form_of(account.type_name, each) for each in siblings],
     )
     arguments = arguments_for(runtime, choice, form, cls, given)
     try:

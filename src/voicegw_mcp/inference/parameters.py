@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -43,6 +44,8 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 """What plugins call the model, the voice, the language and the key, the best first."""
 
 _Arguments = dict[str, Any]
+
+_OURS_OR_PLUGINS: Final = re.compile(r"^(livekit\.plugins|voicegw_mcp\.inference\.local)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def form_of(type_name: str, cls: type[Any]) -> Form:
     if endpoint is not None and endpoint.parameter not in options:
         endpoint = None
     return Form(
-        label=f"{cls.__module__.removeprefix('livekit.plugins.').partition('.')[0]}.{cls.__name__}",
+        label=f"{_OURS_OR_PLUGINS.sub('', cls.__module__).partition('.')[0]}.{cls.__name__}",
         names=names,
         endpoint=endpoint,
         accepted=frozenset(options) - set(names.values()) - {"base_url"},

@@ -99,11 +99,11 @@ def load_class(type_name: str, modality: Modality, model: str) -> type[Any]:
     """
     kind = PROVIDER_TYPES.get(type_name)
     if type_name in SERVED and kind is not None and modality not in kind.modalities:
-        raise _does_not(type_name, modality, kind)
+        raise has_no_models(type_name, modality, kind)
     module = load_plugin(type_name)
     found = getattr(module, class_name(type_name, modality, model), None)
     if found is None:
-        raise _does_not(type_name, modality, kind)
+        raise has_no_models(type_name, modality, kind)
     return found
 
 
@@ -218,7 +218,8 @@ def _is_there(name: str) -> bool:
         return False
 
 
-def _does_not(type_name: str, modality: Modality, kind: ProviderType | None) -> InvalidInput:
+def has_no_models(type_name: str, modality: Modality, kind: ProviderType | None) -> InvalidInput:
+    """Return the error of a type that does something else."""
     does = sorted(kind.modalities) if kind else []
     return InvalidInput(
         f"Providers of type {quote(type_name)} have no models of {modality}.",

@@ -22,6 +22,7 @@ providers:
   kokoro: {base_url: http://127.0.0.1:2}
   piper: {}
   house: {type: openai_compatible, base_url: http://127.0.0.1:3/api}
+  lost: {type: openai_compatible}
 models:
   stt:
     deepgram/nova-3: {provider: deepgram, model: nova-3, default_language: de, endpointing_ms: 50}
@@ -210,7 +211,8 @@ def test_a_wrong_option_is_named_with_the_accepted_ones():
         (inference.STT, "deepgram/nova-3", {"base_url": "api.deepgram.com"}, "is no http or https address"),
         (inference.LLM, "cartesia/sonic-9", {}, "type 'cartesia' have no models of llm"),
         (inference.STT, "ollama/whisper", {}, "type 'ollama' have no models of stt"),
-        (inference.TTS, "piper/amy", {}, "Provider piper has no base_url"),
+        (inference.TTS, "piper/amy", {}, "There is no file"),
+        (inference.TTS, "lost/amy", {}, "Provider lost has no base_url"),
         (inference.STT, "deepgram/nova-3", {"tags": ["x" * 200]}, "deepgram.STT cannot be made"),
     ],
 )  # fmt: skip

@@ -119,7 +119,7 @@ tell(written=counts.written, lost=sum(counts.lost.values()), status=voicegw("sta
 """,
     )[0]
     assert found["written"] + found["lost"] == 2_100
-    assert found["lost"] >= 1_000
+    assert found["lost"] >= 500  # kept: what may wait, the batch in hand, and what still fitted onto the disk
     (warning,) = [text for text in found["status"][1]["warnings"] if "not recorded" in text]
     assert warning.startswith(f"{found['lost']} requests were not recorded by process ")
     assert "the queue was full because the store could not be written" in warning

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tests.loopback import formulas
@@ -82,15 +83,21 @@ class Deepgram(Provider):
         return await send_json(request, call, {"metadata": metadata, "results": results})
 
     async def _listen(self, request: web.Request, call: Call) -> web.StreamResponse:
-        """Write down a stream: an interim result of each second, the final one at Finalize or CloseStream."""
+        """Write down a stream: an interim result of each second, a final one after ``endpointing`` ms of silence that
+
+        follow speech, at Finalize, and at CloseStream.
+        """
         call.model = request.query["model"]
         bytes_per_ms = 2 * int(request.query["sample_rate"]) // 1000
         socket = Socket(request, call)
         await socket.open()
-        start_ms = size = 0
+        start_ms = size = silence = 0
+        spoken = False
+        patience = int(request.query.get("endpointing", 10)) * bytes_per_ms
 
         def results(*, final: bool) -> dict[str, Any]:
             length = call.audio_ms - start_ms
+            heard = length - silence // bytes_per_ms if spoken else 0
             return {
                 "type": "Results",
                 "channel_index": [0, 1],
@@ -99,17 +106,23 @@ class Deepgram(Provider):
                 "is_final": final,
                 "speech_final": final,
                 "from_finalize": final,
-                "channel": channel(words_of(length, start_ms)),
+                "channel": channel(words_of(heard, start_ms)),
                 "metadata": {"request_id": f"listen-ws-{call.number}"},
             }
 
         async for message in socket.messages():
             if isinstance(message, bytes):
-                if call.audio_ms == start_ms:
-                    await socket.send({"type": "SpeechStarted", "channel": [0], "timestamp": start_ms / 1000})
                 size += len(message)
                 before, call.audio_ms = call.audio_ms, size // bytes_per_ms
-                if before // 1000 != call.audio_ms // 1000:
+                loud = max(map(abs, array("h", message)), default=0) > formulas.LOUD
+                silence = 0 if loud else silence + len(message)
+                if loud and not spoken:
+                    await socket.send({"type": "SpeechStarted", "channel": [0], "timestamp": before / 1000})
+                spoken = spoken or loud
+                if spoken and silence >= patience:
+                    await socket.send(results(final=True))
+                    start_ms, spoken = call.audio_ms, False
+                elif before // 1000 != call.audio_ms // 1000:
                     await socket.send(results(final=False))
                 continue
             if message["type"] in ("Finalize", "CloseStream") and call.audio_ms > start_ms:

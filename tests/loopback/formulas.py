@@ -34,6 +34,10 @@ def reply_to(text: str) -> list[str]:
     return ["You", "said:", *text.split()]
 
 
+LOUD = 100
+"""The amplitude, 16 bit, above which there is sound."""
+
+
 def spoken_ms(text: str) -> int:
     """Return how long a text takes to say, ms."""
     return MS_PER_CHARACTER * sum(not character.isspace() for character in text)

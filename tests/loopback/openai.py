@@ -247,7 +247,7 @@ class Turn:
     def add(self, audio: bytes) -> None:
         """Hear more: 16 bit mono."""
         self._size += len(audio)
-        loud = max(map(abs, array("h", audio)), default=0) > 100
+        loud = max(map(abs, array("h", audio)), default=0) > formulas.LOUD
         self._silence = 0 if loud else self._silence + len(audio)
         self.ended = self._silence >= 2 * SAMPLE_RATE // 10 and self._size > self._silence
 

@@ -34,7 +34,7 @@ demo: $(VENV)/.run ## A whole agent conversation on a scratch gateway, over real
 	$(BIN)/python examples/agent_conversation.py
 
 test: $(VENV)/.test ## All tests, with branch coverage
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
 
 check: lint types contracts ## Lint, types, import contracts, generated files
 	$(BIN)/python -m voicegw_mcp.tools.render --check

@@ -9,6 +9,11 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
+def pytest_xdist_auto_num_workers():
+    """Return how many processes ``-n auto`` starts: tests wait for programs, disks and ports half of their time."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture
 def anyio_backend():
     return "asyncio"

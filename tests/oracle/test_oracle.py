@@ -3,9 +3,9 @@ from tests.oracle.comparison import compare
 
 def test_reports_on_many_calls_equal_an_independent_sum_to_the_nano_dollar_whatever_the_clocks_do(tmp_path):
     """The short form; a million calls: python -m tests.oracle."""
-    comparison = compare(tmp_path, 60_000)
+    comparison = compare(tmp_path, 25_000)
     assert comparison.differences == []
     assert comparison.nights >= 4
-    assert comparison.compared > 5_000
-    assert comparison.percentiles > 5_000
+    assert comparison.compared > 2_000
+    assert comparison.percentiles > 2_000
     assert comparison.worst_percentile <= 0.02

@@ -6,9 +6,12 @@ import re
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.errors import InvalidInput, quote
+
+if TYPE_CHECKING:
+    from datetime import date
 
 NANO: Final = 1_000_000_000
 """Nano-USD in one USD: money is stored and added up as integers of this unit."""
@@ -159,10 +162,12 @@ class RequestRecord:
 class Window:
     """A half-open span of time ``[start_ms, end_ms)`` in UTC epoch ms, both on quarter-hour boundaries.
 
-    ``period`` is the name it was asked by (``custom`` for start/end), ``timezone`` the IANA zone its days follow.
+    ``period`` is the name it was asked by (``custom`` for start/end), ``timezone`` the IANA zone its days follow. ``first_day``
+    is the day of the calendar it begins with, None where its period has none; a zone may have skipped that day.
     """
 
     period: str
     start_ms: int
     end_ms: int
     timezone: str
+    first_day: date | None = field(default=None, compare=False)

@@ -20,7 +20,7 @@ from voicegw_mcp.domain import DAY_MS, QUARTER_MS, Window
 from voicegw_mcp.errors import InvalidInput, nearest, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 Period = Literal[
     "today",
@@ -123,7 +123,7 @@ def previous_window(window: Window) -> Window:
     given by dates. Rolling periods, ``all`` and other windows: the same length directly before.
     """
     zone = _zone(window.timezone)
-    first = _local_date(window.start_ms, zone)
+    first = window.first_day or _local_date(window.start_ms, zone)
     days = {"today": 1, "yesterday": 1, "week": 7, "month": 30}.get(window.period)
     whole = window.period in {"yesterday", "last_month"}
     if window.period == CUSTOM and {window.start_ms, window.end_ms} <= {
@@ -134,6 +134,8 @@ def previous_window(window: Window) -> Window:
         before = (first.replace(day=1) - timedelta(days=1)).replace(day=1)
     elif days is not None:
         before = first - timedelta(days=days)
+        if _midnight(before, zone) >= window.start_ms:  # the calendar skipped that day
+            before -= timedelta(days=1)
     else:
         length = window.end_ms - window.start_ms
         return Window(window.period, max(0, window.start_ms - length), window.start_ms, window.timezone)
@@ -246,38 +248,37 @@ def _named(
     today = _local_date(now_ms, zone)
     month = today.replace(day=1)
 
-    def midnight(days_ago: int) -> int:
-        return _midnight(today - timedelta(days=days_ago), zone)
-
     # A row logged in this very millisecond belongs to the window.
     now = now_ms + 1
-    spans: dict[str, Callable[[], tuple[int, int]]] = {
-        "today": lambda: (midnight(0), now),
-        "yesterday": lambda: (midnight(1), midnight(0)),
-        "week": lambda: (midnight(6), now),
-        "month": lambda: (midnight(29), now),
-        "this_month": lambda: (_midnight(month, zone), now),
-        "last_month": lambda: (
-            _midnight((month - timedelta(days=1)).replace(day=1), zone),
-            _midnight(month, zone),
-        ),
-        "all": lambda: (earliest_ms if earliest_ms is not None else now_ms, max(now, latest_ms or 0)),
-        **{name: lambda days=days: (now_ms - days * DAY_MS, now) for name, days in _ROLLING_DAYS.items()},
+    first_days = {
+        "today": today,
+        "yesterday": today - timedelta(days=1),
+        "week": today - timedelta(days=6),
+        "month": today - timedelta(days=29),
+        "this_month": month,
+        "last_month": (month - timedelta(days=1)).replace(day=1),
     }
-    if period not in spans:
-        near = nearest(period, PERIODS)
-        raise InvalidInput(
-            f"period {quote(period)} is not one of {', '.join(PERIODS)}.",
-            field="period",
-            hint=f"Did you mean {near[0]}?" if near else "Or pass start and end as ISO 8601 dates.",
-        )
-    since, until = spans[period]()
-    return _snapped(period, since, until, timezone)
+    if period in first_days:
+        first = first_days[period]
+        behind = {"yesterday": today, "last_month": month}.get(period)
+        until = now if behind is None else _midnight(behind, zone)
+        return _snapped(period, _midnight(first, zone), until, timezone, first)
+    if period == "all":
+        since = earliest_ms if earliest_ms is not None else now_ms
+        return _snapped(period, since, max(now, latest_ms or 0), timezone)
+    if period in _ROLLING_DAYS:
+        return _snapped(period, now_ms - _ROLLING_DAYS[period] * DAY_MS, now, timezone)
+    near = nearest(period, PERIODS)
+    raise InvalidInput(
+        f"period {quote(period)} is not one of {', '.join(PERIODS)}.",
+        field="period",
+        hint=f"Did you mean {near[0]}?" if near else "Or pass start and end as ISO 8601 dates.",
+    )
 
 
-def _snapped(period: str, since: int, until: int, timezone: str) -> Window:
+def _snapped(period: str, since: int, until: int, timezone: str, first_day: date | None = None) -> Window:
     start = max(0, _quarter_below(since))
-    return Window(period, start, max(start, -_quarter_below(-until)), timezone)
+    return Window(period, start, max(start, -_quarter_below(-until)), timezone, first_day)
 
 
 def _quarter_below(moment_ms: int) -> int:

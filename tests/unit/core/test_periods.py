@@ -1,5 +1,5 @@
 import math
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -191,6 +191,32 @@ def test_a_day_ends_at_the_next_local_midnight():
 def test_the_day_that_samoa_skipped_is_no_day():
     now = ms("2011-12-29T12:00:00", "Pacific/Apia")
     assert iso(next_midnight_ms("Pacific/Apia", now), "Pacific/Apia") == "2011-12-31T00:00:00+14:00"
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ({"period": "yesterday"}, ("1993-08-20T00:00:00-12:00", "1993-08-22T00:00:00+12:00")),
+        ({"period": "today"}, ("1993-08-20T00:00:00-12:00", "1993-08-20T12:15:00-12:00")),
+        (
+            {"start": "1993-08-22", "end": "1993-08-22"},
+            ("1993-08-20T00:00:00-12:00", "1993-08-22T00:00:00+12:00"),
+        ),
+    ],
+)
+def test_a_day_that_was_skipped_is_compared_with_the_one_before_it(named, expected):
+    now = ms("1993-08-22T12:00:00", "Pacific/Kwajalein")
+    found = resolve_window(
+        **{"period": None, "start": None, "end": None, **named}, timezone="Pacific/Kwajalein", now_ms=now
+    )
+    assert shown(previous_window(found)) == expected
+
+
+def test_a_week_that_begins_with_a_day_that_was_skipped_is_compared_with_seven_days():
+    now = ms("1993-08-27T12:00:00", "Pacific/Kwajalein")
+    found = resolve_window(period="week", start=None, end=None, timezone="Pacific/Kwajalein", now_ms=now)
+    assert found.first_day == date(1993, 8, 21)
+    assert shown(previous_window(found))[0] == "1993-08-14T00:00:00-12:00"
 
 
 def bucket_starts(found, unit):

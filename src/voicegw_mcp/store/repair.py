@@ -25,7 +25,7 @@ from voicegw_mcp.store.retention import pruned_before
 from voicegw_mcp.store.rollup_writing import fill_peaks, unknown_peaks
 from voicegw_mcp.store.rollups import COUNTED
 from voicegw_mcp.store.salvage import Salvage, salvage
-from voicegw_mcp.store.schema import TRIGGERS, connect, prepare, trigger_texts
+from voicegw_mcp.store.schema import TRIGGERS, VIEWS, connect, prepare, trigger_texts, view_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _MOST_MESSAGES: Final = 20
 _PATIENCE_S: Final = 4.0
 _TRIGGER: Final = "trigger "
+_VIEW: Final = "view "
 _INDEX_ONLY: Final = ("wrong # of entries in index", "non-unique entry in index")
 
 
@@ -101,7 +102,10 @@ def repair_store(store: Path, into: Path, *, dry_run: bool, progress: Callable[[
         try:
             prepare(store, deadline=time.monotonic() + _PATIENCE_S, read_only=dry_run)
             with closing(connect(store, timeout_s=_PATIENCE_S, read_only=dry_run)) as connection:
-                messages = [*integrity(connection), *wrong_triggers(connection)]
+                views = wrong_views(connection)
+                # SQLite looks through a view, too; where it may be made anew, make_indexes() looks afterwards.
+                structure = [] if views and not dry_run else integrity(connection)
+                messages = [*structure, *wrong_triggers(connection), *views]
                 indexes = bool(messages) and only_indexes(messages)
                 if not messages or (indexes and not dry_run and make_indexes(connection)):
                     return _compared(
@@ -166,9 +170,9 @@ def _lost_pages(connection: sqlite3.Connection) -> list[str]:
 
 
 def only_indexes(messages: list[str]) -> bool:
-    """Say whether only indexes and triggers are wrong, which can be made anew."""
+    """Say whether only indexes, triggers and views are wrong, which can be made anew."""
     return all(
-        text.startswith((*_INDEX_ONLY, _TRIGGER))
+        text.startswith((*_INDEX_ONLY, _TRIGGER, _VIEW))
         or (text.startswith("row ") and "missing from index" in text)
         for text in messages
     )
@@ -178,6 +182,19 @@ def wrong_triggers(connection: sqlite3.Connection) -> list[str]:
     """Return a complaint for each trigger that is missing, altered or not ours."""
     found = dict(connection.execute(TRIGGERS).fetchall())
     return [f"{_TRIGGER}{name}" for name, _ in sorted(found.items() ^ trigger_texts().items())]
+
+
+def wrong_views(connection: sqlite3.Connection) -> list[str]:
+    """Return a complaint for each view of ours that is missing or altered."""
+    found = dict(connection.execute(VIEWS).fetchall())
+    return [f"{_VIEW}{name}" for name, text in view_texts().items() if found.get(name) != text]
+
+
+def _make_views(connection: sqlite3.Connection) -> None:
+    if wrong_views(connection):
+        for name, text in view_texts().items():
+            connection.execute(f"DROP VIEW IF EXISTS {name}")
+            connection.execute(text)
 
 
 def _make_triggers(connection: sqlite3.Connection) -> None:
@@ -191,9 +208,10 @@ def _make_triggers(connection: sqlite3.Connection) -> None:
 
 
 def make_indexes(connection: sqlite3.Connection) -> bool:
-    """Make all indexes and triggers anew and say whether that helped; when it did not, nothing is changed."""
+    """Make all indexes, triggers and views anew and say whether that helped; when it did not, nothing is changed."""
     connection.execute("BEGIN IMMEDIATE")
     try:
+        _make_views(connection)
         connection.execute("REINDEX")
         _make_triggers(connection)
         helped = not integrity(connection)

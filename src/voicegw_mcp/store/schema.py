@@ -33,6 +33,9 @@ _RETRY_S: Final = 0.01
 TRIGGERS: Final = "SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger'"
 """What triggers a store has: ``trigger_texts`` when nobody changed them."""
 
+VIEWS: Final = "SELECT name, sql FROM main.sqlite_master WHERE type = 'view'"
+"""What views a store has: those of ``view_texts``, and those that somebody added."""
+
 IN_MEMORY: Final = "file::memory:"
 """The URI under which SQLite makes a database that nobody else sees and that goes with its connection."""
 
@@ -266,11 +269,20 @@ def migration_scripts() -> list[str]:
     return [step.read_text(encoding="utf-8") for step in steps]
 
 
-@cache
 def trigger_texts() -> dict[str, str]:
     """Return the text of every trigger of an up-to-date store, by name."""
+    return _texts(TRIGGERS)
+
+
+def view_texts() -> dict[str, str]:
+    """Return the text of every view of an up-to-date store, by name."""
+    return _texts(VIEWS)
+
+
+@cache
+def _texts(query: str) -> dict[str, str]:
     with closing(_empty(migration_scripts())) as connection:
-        return dict(connection.execute(TRIGGERS).fetchall())
+        return dict(connection.execute(query).fetchall())
 
 
 def _left(deadline: float) -> float:

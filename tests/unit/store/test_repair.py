@@ -16,7 +16,7 @@ from voicegw_mcp.store.failures import translated
 from voicegw_mcp.store.repair import integrity, repair_store
 from voicegw_mcp.store.requests import insert_requests
 from voicegw_mcp.store.retention import prune_batch
-from voicegw_mcp.store.schema import connect, is_foreign, prepare
+from voicegw_mcp.store.schema import VIEWS, connect, is_foreign, prepare, view_texts
 
 
 def quiet(_done, _total):
@@ -128,6 +128,25 @@ def test_indexes_that_cannot_be_made_anew_are_left_and_rows_saved(path, tmp_path
     assert done.lost_rows == 1
     with closing(sqlite3.connect(tmp_path / "saved.db")) as saved:
         assert integrity(saved) == []
+
+
+@pytest.mark.parametrize("garbled", ["tota|_us", "Total_us"])
+def test_a_view_that_was_altered_is_told_by_the_dry_run_too_and_made_anew(path, tmp_path, garbled):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = 1")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'total_us', ?) WHERE type = 'view'", (garbled,)
+        )
+        connection.execute("CREATE VIEW somebodys AS SELECT 1")
+    saved = tmp_path / "saved.db"
+    for dry_run in (True, False):
+        found = repair_store(path, saved, dry_run=dry_run, progress=quiet)
+        assert (found.is_clean(), found.structure, found.indexes) == (False, 1, True)
+    assert repair_store(path, saved, dry_run=True, progress=quiet).is_clean()
+    with closing(sqlite3.connect(path)) as connection:
+        views = dict(connection.execute(VIEWS))
+        assert views.pop("somebodys")
+        assert views == view_texts()
 
 
 def test_a_locked_store_is_locked_and_not_damaged(path, tmp_path, monkeypatch):

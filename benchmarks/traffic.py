@@ -167,7 +167,7 @@ class Calls:
         usage, cost = (Usage(), 0) if message else self._usage(offer)
         return RequestRecord(
             row_id, at_ms, project, offer.modality, offer.provider, offer.model_id, status, usage, cost,
-            _SOURCES[offer.modality], "2026-11-01", "0.11.0", offer.model_id, f"per_unit={offer.price}", False,  # noqa: FBT003 - by position, for speed
+            _SOURCES[offer.modality], "2026-11-01", "0.11.0", offer.model_id, f"per_unit={offer.price}", False,
             None if message else ttfb_ms, total_ms, session_id, kind, message, fallback_from,
         )  # fmt: skip
 

@@ -134,8 +134,6 @@ def previous_window(window: Window) -> Window:
         before = (first.replace(day=1) - timedelta(days=1)).replace(day=1)
     elif days is not None:
         before = first - timedelta(days=days)
-        if _midnight(before, zone) >= window.start_ms:  # the calendar skipped that day
-            before -= timedelta(days=1)
     else:
         length = window.end_ms - window.start_ms
         return Window(window.period, max(0, window.start_ms - length), window.start_ms, window.timezone)

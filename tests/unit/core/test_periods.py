@@ -193,23 +193,15 @@ def test_the_day_that_samoa_skipped_is_no_day():
     assert iso(next_midnight_ms("Pacific/Apia", now), "Pacific/Apia") == "2011-12-31T00:00:00+14:00"
 
 
-@pytest.mark.parametrize(
-    ("named", "expected"),
-    [
-        ({"period": "yesterday"}, ("1993-08-20T00:00:00-12:00", "1993-08-22T00:00:00+12:00")),
-        ({"period": "today"}, ("1993-08-20T00:00:00-12:00", "1993-08-20T12:15:00-12:00")),
-        (
-            {"start": "1993-08-22", "end": "1993-08-22"},
-            ("1993-08-20T00:00:00-12:00", "1993-08-22T00:00:00+12:00"),
-        ),
-    ],
-)
-def test_a_day_that_was_skipped_is_compared_with_the_one_before_it(named, expected):
-    now = ms("1993-08-22T12:00:00", "Pacific/Kwajalein")
-    found = resolve_window(
-        **{"period": None, "start": None, "end": None, **named}, timezone="Pacific/Kwajalein", now_ms=now
+def test_a_day_that_was_skipped_is_empty_and_is_compared_with_the_one_before_it():
+    zone, now = "Pacific/Kwajalein", ms("1993-08-22T12:00:00", "Pacific/Kwajalein")
+    today, yesterday = (
+        resolve_window(period=period, start=None, end=None, timezone=zone, now_ms=now)
+        for period in ("today", "yesterday")
     )
-    assert shown(previous_window(found)) == expected
+    assert shown(yesterday) == ("1993-08-22T00:00:00+12:00",) * 2
+    assert shown(previous_window(today)) == shown(yesterday)
+    assert shown(previous_window(yesterday)) == ("1993-08-20T00:00:00-12:00", "1993-08-22T00:00:00+12:00")
 
 
 def test_a_week_that_begins_with_a_day_that_was_skipped_is_compared_with_seven_days():

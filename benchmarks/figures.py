@@ -26,6 +26,8 @@ class Figure:
     at_least: bool = False
     table: str = ""
     column: str = ""
+    interval: bool = False
+    """Whether a matrix shows the least and the most beside the median, as it does of ratios."""
 
     @property
     def median(self) -> float:
@@ -126,7 +128,7 @@ def _head(column: str, figures: Sequence[Figure]) -> str:
 def _cell(figure: Figure | None) -> str:
     if figure is None:
         return ""
-    told = number(figure.median) + (_interval(figure.values) if figure.unit == "x" else "")
+    told = number(figure.median) + (_interval(figure.values) if figure.unit == "x" or figure.interval else "")
     return f"{told} {MISSED} {figure.bar_text}" if figure.holds is False else told
 
 

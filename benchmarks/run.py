@@ -36,6 +36,7 @@ PARTS = {
     "stall": "stall",
     "changes": "changes",
     "recorder": "recorder",
+    "metering": "metering",
     "clients": "clients",
     "http": "http_load",
     "peer": "peer",

@@ -76,6 +76,19 @@ def test_stalls_are_measured_with_and_without_a_heavy_call(tmp_path):
     assert [name for name, figure in stalls.items() if figure["bar"] is None] == ["idle"]
 
 
+def test_metering_is_measured_beside_the_bare_plugins_and_by_itself(tmp_path):
+    printed = run(tmp_path, BENCHMARKS / "run.py", "--only", "metering", "--short", "--json", "-")
+    figures = json.loads(printed)["metering"]["figures"]
+    calls = [figure for figure in figures if figure["table"] == "What a meter adds to a call"]
+    assert {figure["name"].split()[0] for figure in calls} == {"LLM", "TTS", "STT"}
+    own = [figure["median"] for figure in calls if figure["column"] == "own code, p50"]
+    assert len(own) == 6
+    assert min(own) > 0
+    assert {figure["bar"] for figure in calls if figure["column"] == "longer, p99"} == {400}
+    stalls = {(figure["name"], figure["column"]) for figure in figures if "at once" in figure["table"]}
+    assert {("metered", "over 20 ms late"), ("bare", "over 20 ms late")} <= stalls
+
+
 def test_a_store_of_the_same_rows_and_seed_is_the_same_and_holds_rare_things(tmp_path):
     stores = [tmp_path / "a.db", tmp_path / "b.db"]
     for store in stores:

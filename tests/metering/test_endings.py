@@ -1,8 +1,10 @@
 """However a request ends it is exactly one row, which says how."""
 
 import asyncio
+import gc
 import logging
 import sys
+import weakref
 
 import pytest
 from livekit.agents import APIConnectionError, APIConnectOptions, APIError, APIStatusError
@@ -11,6 +13,7 @@ from tests.metering.desk import ONCE, PRICES, SAID, ask, audio, conversation, li
 
 from voicegw_mcp import inference
 from voicegw_mcp.inference import streams
+from voicegw_mcp.store.recorder import Recorder
 
 TWICE = APIConnectOptions(max_retry=1, retry_interval=0, timeout=5)
 HASTY = APIConnectOptions(max_retry=0, timeout=0.2)
@@ -114,6 +117,17 @@ async def test_a_task_that_is_cancelled_while_it_transcribes_is_one_cancelled_ro
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (desk.row().status, desk.row().audio_ms, desk.row().estimated) == ("cancelled", 700, 1)
+
+
+async def test_a_recording_is_not_kept_while_its_row_waits(desk, monkeypatch):
+    await desk.start("openai")
+    ears, waiting, recording = desk.own(inference.STT("openai/whisper-1")), [], audio(500)
+    monkeypatch.setattr(Recorder, "record", lambda _, row: waiting.append(row))
+    await ears.recognize(recording, conn_options=ONCE)
+    recording = weakref.ref(recording)
+    gc.collect()
+    assert recording() is None
+    assert waiting[0]().usage.audio_ms == 500
 
 
 async def test_speech_that_is_interrupted_is_one_cancelled_row_with_its_text(desk):

@@ -22,6 +22,7 @@ from voicegw_mcp.domain import Modality
 from voicegw_mcp.inference import runtime
 from voicegw_mcp.inference.attempts import Attempt
 from voicegw_mcp.inference.build import build
+from voicegw_mcp.inference.meter import Meter
 from voicegw_mcp.inference.streams import Chat, Listening, Recognition, Speech
 
 MODELS = {Modality.STT: "openai/whisper-1", Modality.LLM: "openai/gpt-4o-mini", Modality.TTS: "openai/tts-1"}
@@ -78,14 +79,16 @@ class Loop:
 
 OURS = [
     (Attempt, "__init__"),
-    *((kind, name) for kind in (Chat, Speech, Listening) for name in ("see", "close")),
+    (Meter, "_enter"),
+    *((kind, name) for kind in (Chat, Speech, Listening) for name in ("see", "see_end")),
+    (Listening, "hear"),
     (Recognition, "end"),
 ]
 
 
 @asynccontextmanager
-async def watched():
-    """Note the CPU time of each stretch of our own code on the loop, and how late others run."""
+async def watched(clock=time.thread_time):
+    """Note how long each stretch of our own code on the loop takes, by default its CPU time, and how late others run."""
     loop, before, depth = Loop(), {}, [0]
 
     def timed(function):
@@ -93,11 +96,11 @@ async def watched():
             if depth[0]:  # within a stretch that is measured already
                 return function(*args, **kwargs)
             depth[0] = 1
-            began = time.thread_time()
+            began = clock()
             try:
                 return function(*args, **kwargs)
             finally:
-                loop.ours.append(time.thread_time() - began)
+                loop.ours.append(clock() - began)
                 depth[0] = 0
 
         return run

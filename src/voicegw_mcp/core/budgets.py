@@ -142,12 +142,17 @@ class Budgets:
 
     def find(self, catalog: Catalog, project: str) -> Budget | None:
         """Return the budget of a project, None when it has none; go by this configuration from now on."""
+        self.go_by(catalog)
+        return self._budgets.get(project)
+
+    def go_by(self, catalog: Catalog) -> bool:
+        """Go by this configuration from now on; say whether it has budgets."""
         if catalog is not self._catalog:
             budgets = budgets_of(catalog)
             if budgets or self._budgets:
                 self.spending.follow({project: budget.timezone for project, budget in budgets.items()})
             self._budgets, self._catalog = budgets, catalog
-        return self._budgets.get(project)
+        return bool(self._budgets)
 
     def check(self, catalog: Catalog, project: str) -> Decision | None:
         """Return what is to be done with a request of a project; None when it has no budget.

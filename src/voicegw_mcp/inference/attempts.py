@@ -11,10 +11,11 @@ import asyncio
 import atexit
 import contextlib
 import logging
+import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from weakref import ref
 
 from voicegw_mcp.config.redaction import HIDDEN, hide_in_text
 from voicegw_mcp.domain import Modality, RequestRecord, RequestStatus, Usage
@@ -22,14 +23,17 @@ from voicegw_mcp.inference import chain, context
 from voicegw_mcp.store.ids import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from voicegw_mcp.core.charges import Charge
     from voicegw_mcp.inference.meter import Meter
+    from voicegw_mcp.store.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
 NOTHING: Final = Usage()
+Use: TypeAlias = "Usage | Callable[[], Usage]"
+"""What was used, or what adds it up in the recorder's thread."""
 MOST_MESSAGE: Final = 500
 """Characters of an error's message in the log."""
 _LEAST_STATUS: Final = 100
@@ -58,9 +62,10 @@ class Attempt:
         self.chain = chain.current.get()
         self.probe = chain.probing.get()
         self.fallback_from = None if self.chain is None or self.probe else self.chain.before(meter.leaf)
-        self.at_ms = meter.runtime.now_ms()
+        self.at_ms = meter.now_ms()
         self.started = time.perf_counter()
-        _live.add(self)
+        self._live: ref[Attempt] = ref(self)
+        _live.add(self._live)
 
     def __del__(self) -> None:
         # A stream that was thrown away, or whose loop was closed, with its request under way.
@@ -72,7 +77,7 @@ class Attempt:
         """Settle a request of which nothing more will come."""
         self.settle(RequestStatus.CANCELLED)
 
-    def fail(self, error: BaseException, usage: Usage = NOTHING, **measured: Any) -> None:
+    def fail(self, error: BaseException, usage: Use = NOTHING, **measured: Any) -> None:
         """Settle a request that ended with an error; one that was cancelled is no failure."""
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             self.settle(RequestStatus.CANCELLED, usage, **measured)
@@ -82,9 +87,9 @@ class Attempt:
     def drop(self) -> None:
         """Forget a request that never was one."""
         self.settled = True
-        _live.discard(self)
+        _live.discard(self._live)
 
-    def settle(self, status: RequestStatus, usage: Usage = NOTHING, **measured: Any) -> None:
+    def settle(self, status: RequestStatus, usage: Use = NOTHING, **measured: Any) -> None:
         """Write the request's row; only the first call does anything. Never raises.
 
         Args:
@@ -93,7 +98,8 @@ class Attempt:
             measured: see ``write``.
         """
         if not self.settled:
-            self.drop()
+            self.settled = True
+            _live.discard(self._live)
             if status is RequestStatus.ERROR and self.chain is not None and not self.probe:
                 self.chain.fail(self.meter.leaf)
             self.write(status, usage, **measured)
@@ -101,7 +107,7 @@ class Attempt:
     def write(
         self,
         status: RequestStatus,
-        usage: Usage = NOTHING,
+        usage: Use = NOTHING,
         *,
         at_ms: int | None = None,
         ttfb_ms: float | None = None,
@@ -131,12 +137,13 @@ class Attempt:
             recorder, budgets = runtime.recorder_in_use(), runtime.budgets_in_use()
             make = partial(
                 self._row,
-                status=status,
-                usage=usage,
-                at_ms=self.at_ms if at_ms is None else at_ms,
-                latencies=(ttfb_ms, total_ms),
-                problem=None if error is None else Problem(*describe(error), list(texts), self.meter.key()),
-                estimated=estimated,
+                status,
+                usage,
+                self.at_ms if at_ms is None else at_ms,
+                ttfb_ms,
+                total_ms,
+                None if error is None else Problem(*describe(error), list(texts), self.meter.key()),
+                estimated,
             )
             if budgets is not None:
                 make = budgets.spending.note(self.project, make, recorded=recorder is not None)
@@ -145,13 +152,13 @@ class Attempt:
         except Exception:
             logger.exception("A request on %s was not recorded.", self.meter.leaf.model_id)
 
-    def _row(
+    def _row(  # noqa: PLR0917 - partial() passes what is in order at less cost
         self,
-        *,
         status: RequestStatus,
-        usage: Usage,
+        usage: Use,
         at_ms: int,
-        latencies: tuple[float | None, float | None],
+        ttfb_ms: float | None,
+        total_ms: float | None,
         problem: Problem | None,
         estimated: bool,
     ) -> RequestRecord:
@@ -162,8 +169,10 @@ class Attempt:
         if not kept.cost_tracking:
             usage, billed = NOTHING, Charge()
         else:
+            usage = usage() if callable(usage) else usage
             billed = self._charge(usage, at_ms)
-        ttfb_ms, total_ms = latencies if kept.latency_tracking else (None, None)
+        if not kept.latency_tracking:
+            ttfb_ms = total_ms = None
         return RequestRecord(
             id=new_id(at_ms),
             timestamp_ms=at_ms,
@@ -204,18 +213,36 @@ class Attempt:
             return Charge(0) if usage == NOTHING else Charge()
 
 
-_live: Final[WeakSet[Attempt]] = WeakSet()
+_live: Final[set[ref[Attempt]]] = set()
+"""Weakly, so that a request that is thrown away is settled then."""
 
 
-def settle_all_at_exit() -> None:
+def settle_all_at_exit(recorder: Recorder | None) -> None:
     """Settle what is under way when the program ends, before the recorder that was just opened is closed."""
     atexit.unregister(_settle_all)
     atexit.register(_settle_all)
+    if recorder is not None:
+        recorder.before_end = _settle_all
 
 
 def _settle_all() -> None:
-    for attempt in list(_live):
-        attempt.abandon()
+    for live in list(_live):
+        attempt = live()
+        if attempt is not None:
+            with contextlib.suppress(Exception):  # the others are settled all the same, and the program ends
+                attempt.abandon()
+
+
+def _forget_all() -> None:
+    """Leave what was under way at a fork to the parent."""
+    for live in list(_live):
+        attempt = live()
+        if attempt is not None:
+            attempt.drop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 class Problem(NamedTuple):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import secrets
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from voicegw_mcp.errors import InvalidInput, NotFound, quote
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from voicegw_mcp.core.catalog import Catalog, ProjectEntry
@@ -24,6 +25,13 @@ PROJECT_VARIABLE: Final = "VOICEGW_ACTIVE_PROJECT"
 MOST_SESSION_CHARACTERS: Final = 200
 
 T = TypeVar("T")
+
+_ENVIRONMENT: Final[Mapping[Any, Any]] = getattr(os.environ, "_data", os.environ)
+"""What stands behind ``os.environ``, as it is at any moment: to find by that that a variable is not set takes as long as half of
+what else is done before a request."""
+_PROJECT_KEY: Final = (
+    PROJECT_VARIABLE if _ENVIRONMENT is os.environ else os.environ.encodekey(PROJECT_VARIABLE)
+)
 
 _project: ContextVar[str | None] = ContextVar("voicegw_project", default=None)
 _session: ContextVar[str | None] = ContextVar("voicegw_session", default=None)
@@ -79,14 +87,32 @@ def set_session(session_id: str | None) -> Setting[str | None]:
     return Setting(_session, session_id)
 
 
-def session_id() -> str | None:
-    """Return the conversation of this context, None when none was begun."""
-    return _session.get()
+session_id: Final = _session.get
+"""Returns the conversation of this context, None when none was begun."""
+
+project_set: Final = _project.get
+"""Returns the project that ``set_project`` named in this context, None when it named none."""
 
 
-def project_set() -> str | None:
-    """Return the project that ``set_project`` named in this context, None when it named none."""
-    return _project.get()
+def project_named(made_for: str | None = None) -> str | None:
+    """Return the project a call of this context is counted on by its code or environment, None when they name none.
+
+    Args:
+        made_for: ``Leaf.project`` of the instance that is called.
+    """
+    return (
+        _project.get()
+        or made_for
+        or (os.environ[PROJECT_VARIABLE] if _PROJECT_KEY in _ENVIRONMENT else None)
+        or None
+    )
+
+
+def default_project(catalog: Catalog) -> str:
+    """Return the project of calls for which none is named."""
+    from voicegw_mcp.core.catalog import DEFAULT_PROJECT  # noqa: PLC0415 - importing inference loads no catalog
+
+    return catalog.settings.default_project or DEFAULT_PROJECT
 
 
 def project_id(catalog: Catalog, made_for: str | None = None) -> str:
@@ -96,15 +122,7 @@ def project_id(catalog: Catalog, made_for: str | None = None) -> str:
         catalog: what is configured now.
         made_for: ``Leaf.project`` of the instance that is called.
     """
-    from voicegw_mcp.core.catalog import DEFAULT_PROJECT  # noqa: PLC0415 - importing inference loads no catalog
-
-    return (
-        _project.get()
-        or made_for
-        or os.environ.get(PROJECT_VARIABLE)
-        or catalog.settings.default_project
-        or DEFAULT_PROJECT
-    )
+    return project_named(made_for) or default_project(catalog)
 
 
 def active_project(catalog: Catalog) -> ProjectEntry:

@@ -125,7 +125,7 @@ class _Fallback:
     def _admit(self) -> Any:
         """Ask the guard once for the whole list."""
         attempt = Attempt(self._first)
-        instead = self._first.admit(attempt, first=True)
+        instead = self._first.admit(attempt, first=True, called=self.adapter)
         attempt.drop()
         return instead
 

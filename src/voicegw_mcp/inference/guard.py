@@ -7,15 +7,16 @@ LiveKit is met when the instance is there already. May import ``inference``, ``c
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from voicegw_mcp.core.budgets import budgets_of
 from voicegw_mcp.domain import Modality
 from voicegw_mcp.errors import GatewayError, quote
-from voicegw_mcp.inference import context
+from voicegw_mcp.inference import context, local, plugins
 from voicegw_mcp.inference.assembly import assemble
-from voicegw_mcp.inference.plugins import load_class
 from voicegw_mcp.inference.resolution import resolve
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 _SPENT: Final = 402
 _TOO_MANY: Final = 429
 _FORWARDED: Final = ("metrics_collected", "error")
+_NOWHERE: Final = "Throttled requests cannot go elsewhere: %s"
+_loading: Final[set[asyncio.Task[None]]] = set()
+"""An event loop itself keeps its tasks weakly only."""
 
 
 class Limiter:
@@ -58,6 +62,11 @@ class Limiter:
                 _TOO_MANY,
             )
 
+    def go_by(self, leaf: Leaf, catalog: Catalog) -> bool:
+        """Take a new configuration; say whether it has anything that requests on ``leaf`` must be asked about."""
+        limit = catalog.settings.rate_limits.get(leaf.provider)
+        return limit is not None and bool(limit.requests_per_minute)
+
     def _catalog(self) -> Catalog | None:
         """Return the configuration, None when there never was one that could be read."""
         try:
@@ -79,6 +88,7 @@ class Guard(Limiter):
         super().__init__(runtime)
         self._modality = modality
         self._instance: Any = None
+        self._prepared: Catalog | None = None
         self._stand_ins: dict[tuple[str, str], Any] = {}
 
     def __call__(self, leaf: Leaf, project: str, first: bool) -> Any:
@@ -92,15 +102,49 @@ class Guard(Limiter):
         catalog = self._catalog()
         if catalog is None:
             return None
-        decision = self._runtime.budgets().check(catalog, project)
+        decision = (self._runtime.budgets_in_use() or self._runtime.budgets()).check(catalog, project)
         if decision is None or decision.verdict in {"allow", "warn"}:
             return None
         return self._elsewhere(catalog, decision) if decision.verdict == "throttle" else _block(decision)
 
-    def serve(self, instance: Any) -> None:
-        """Stand before ``instance``, which was just made with this guard; no request shall wait for what can be done now.
+    def go_by(self, leaf: Leaf, catalog: Catalog) -> bool:
+        """Begin what no request shall wait for: the store is read, and what throttle stacks need is loaded; see ``Limiter``."""
+        asked = self._runtime.budgets().go_by(catalog)
+        if asked and catalog is not self._prepared:
+            self._prepared = catalog
+            self._prepare(catalog)
+        return super().go_by(leaf, catalog) or asked
 
-        The store begins to be read, and the plugin is loaded that the throttle stack of this context's project needs.
+    def _prepare(self, catalog: Catalog) -> None:
+        """Load the plugins of throttle stacks: beside the event loop where one runs, else now."""
+        accounts: list[tuple[str, bool]] = []
+        for budget in budgets_of(catalog).values():
+            model = _model_of(catalog, budget, self._modality) if budget.action == "throttle" else None
+            if model is not None:
+                try:
+                    choice = resolve(catalog, self._modality, model, catalog.projects.get(budget.project))
+                except GatewayError as error:
+                    logger.warning(_NOWHERE, error)
+                else:
+                    accounts.append(
+                        (choice.account.type_name, local.runs_here(choice.account, choice.options))
+                    )
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        for type_name, here in dict.fromkeys(accounts):
+            if loop is None:
+                _load(type_name, self._modality, here=here)
+            else:
+                task = loop.create_task(_load_beside(type_name, here=here))
+                _loading.add(task)
+                task.add_done_callback(_loading.discard)
+
+    def serve(self, instance: Any) -> None:
+        """Stand before ``instance``, which was just made with this guard.
+
+        What stands in for it is closed with it.
         """
         self._instance = instance
         original = instance.aclose
@@ -112,19 +156,6 @@ class Guard(Limiter):
                 await self._stand_ins.popitem()[1].aclose()
 
         instance.aclose = aclose
-        try:
-            catalog = self._runtime.catalog()
-            budget = self._runtime.budgets().find(catalog, context.active_project(catalog).id)
-            if budget is not None and budget.action == "throttle":
-                self._load(catalog, budget)
-        except (GatewayError, ImportError, RuntimeError) as error:
-            logger.warning("Throttled requests cannot go elsewhere: %s", error)
-
-    def _load(self, catalog: Catalog, budget: Budget) -> None:
-        model = _model_of(catalog, budget, self._modality)
-        if model is not None:
-            choice = resolve(catalog, self._modality, model, catalog.projects.get(budget.project))
-            load_class(choice.account.type_name, self._modality, choice.model)
 
     def _elsewhere(self, catalog: Catalog, decision: Decision) -> Any:
         """Return the stand-in of a throttled project's request, made when it is first needed."""
@@ -191,6 +222,25 @@ def _with_streams(made: Any, modality: Modality) -> Any:
     if modality is Modality.TTS:
         return tts.StreamAdapter(tts=made)
     return stt.StreamAdapter(stt=made, vad=inference.VAD())
+
+
+def _load(type_name: str, modality: Modality, *, here: bool) -> None:
+    """Load the plugin of a provider type, or what runs it in this process."""
+    try:
+        if here:
+            local.load_class(type_name, modality)
+        else:
+            plugins.load_plugin(type_name)
+    except (GatewayError, ImportError, RuntimeError) as error:
+        logger.warning(_NOWHERE, error)
+
+
+async def _load_beside(type_name: str, *, here: bool) -> None:
+    """Load it in a thread, as far as LiveKit allows."""
+    try:
+        await (local.preload if here else plugins.preload)([type_name])
+    except (GatewayError, ImportError, RuntimeError) as error:
+        logger.warning(_NOWHERE, error)
 
 
 def _model_of(catalog: Catalog, budget: Budget, modality: Modality) -> str | None:

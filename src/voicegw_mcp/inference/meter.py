@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import WeakSet
 
-from livekit.agents import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
+from livekit.agents import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, llm, stt, tts
 
-from voicegw_mcp.config.schema import Observability
 from voicegw_mcp.domain import Modality, RequestStatus
 from voicegw_mcp.inference import attempts, context, keys
-from voicegw_mcp.inference.attempts import Attempt
+from voicegw_mcp.inference.attempts import Attempt, describe
 from voicegw_mcp.inference.streams import Chat, Listening, Recognition, Speech
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from voicegw_mcp.core.catalog import Catalog
     from voicegw_mcp.inference.leaf import Leaf
     from voicegw_mcp.inference.runtime import Runtime
-    from voicegw_mcp.store.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,10 @@ Guard: TypeAlias = "Callable[[Leaf, str, bool], Any]"
 """What is asked before a request is sent: the instance's leaf, the project, and True for the request as a whole (of a fallback
 list once), then False for each instance it is sent to.
 
+Where it has a method ``go_by(leaf, catalog)`` that is told each configuration first, and it is asked only while that was answered with True.
 It returns None, or an instance of the same kind that shall serve the request instead. It raises to refuse it."""
+
+_ERRORS: Final = {Modality.LLM: llm.LLMError, Modality.STT: stt.STTError, Modality.TTS: tts.TTSError}
 
 _inside: Final[ContextVar[object]] = ContextVar("voicegw_inside", default=None)
 """The meter whose request this context works on: some plugins synthesize by calling their own ``stream``."""
@@ -64,12 +67,11 @@ class Meter:
     ) -> None:
         self.leaf = leaf
         self.runtime = runtime
-        self.kept = Observability()
         self._instance = instance
         self._guard = guard
         self._conn_options = conn_options
-        self._seen = runtime.catalog()
-        self._recorder: Recorder | None = None
+        self._followed: Catalog | None = None
+        self._go_by(runtime.catalog())
         self._streams: WeakSet[Any] = WeakSet()
         instance.on("error", self._on_error)
         if leaf.modality is Modality.LLM:
@@ -85,23 +87,38 @@ class Meter:
         """Look at the configuration, as every request does once, and return the project the request counts on."""
         try:
             catalog = self.runtime.catalog_lately()
-            recorder = self.runtime.recorder(catalog)
-            if catalog is not self._seen:
-                self._seen = catalog
-                self.renew_key()
-            if recorder is not self._recorder:
-                self._recorder = recorder
-                attempts.settle_all_at_exit()
+            if catalog is not self._followed:
+                self._follow(catalog)
         except Exception as error:  # noqa: BLE001 - a file that is gone or broken must not end a conversation
             logger.warning(
                 "A request on %s goes by the configuration as it was: %s", self.leaf.model_id, error
             )
-            catalog = self._seen
-        self.kept = catalog.settings.observability
-        return context.project_id(catalog, self.leaf.project)
+        return context.project_named(self.leaf.project) or self._default_project
 
-    def admit(self, attempt: Attempt, *, first: bool) -> Any:
+    def _follow(self, catalog: Catalog) -> None:
+        """Go by a configuration with everything, the recorder into its store included."""
+        attempts.settle_all_at_exit(self.runtime.recorder(catalog))
+        if catalog is not self._catalog:
+            self._go_by(catalog)
+            self.renew_key()
+        self._followed = catalog
+
+    def _go_by(self, catalog: Catalog) -> None:
+        """Keep what each request needs of a configuration: attributes are read in less time than it is asked in."""
+        self._catalog = catalog
+        self.kept = catalog.settings.observability
+        self.now_ms = self.runtime.gateway().now_ms
+        self._default_project = context.default_project(catalog)
+        go_by = getattr(self._guard, "go_by", None)
+        self._asks = self._guard is not None and (go_by is None or go_by(self.leaf, catalog))
+
+    def admit(self, attempt: Attempt, *, first: bool, called: Any = None) -> Any:
         """Ask the guard; return the instance that shall serve instead, None for this one.
+
+        Args:
+            attempt: the request.
+            first: see ``Guard``.
+            called: what was called, where that is a list's adapter and not this meter's instance.
 
         Raises:
             Exception: what the guard raises to refuse the request; the row says ``blocked``.
@@ -110,9 +127,22 @@ class Meter:
             return None
         try:
             return self._guard(self.leaf, attempt.project, first)
-        except BaseException as refusal:
+        except Exception as refusal:
             attempt.settle(RequestStatus.BLOCKED, error=refusal)
+            self._tell(refusal, self._instance if called is None else called)
             raise
+
+    def _tell(self, refusal: Exception, called: Any) -> None:
+        """Log a refusal, and emit it as LiveKit's error event.
+
+        LiveKit only does so for streams that were made. A session counts these events, and nothing else: without them one whose
+        speech to text is refused asks again every half second as long as it lives, and its ``error`` handlers hear of nothing.
+        """
+        logger.warning("A request on %s was refused: %s", self.leaf.model_id, describe(refusal)[1])
+        event = _ERRORS[self.leaf.modality](
+            timestamp=time.time(), label=called.label, error=refusal, recoverable=False
+        )
+        called.emit("error", event)
 
     def _enter(self, attempt: Attempt) -> Any:
         """Ask about the request, unless its list did already, and about this instance; return and raise as ``admit``."""
@@ -143,9 +173,10 @@ class Meter:
         def call(*args: Any, **kwargs: Any) -> Any:
             if _inside.get() is self:
                 return original(*args, **kwargs)
-            self._choose_options(kwargs)
+            if self._conn_options is not None:
+                self._choose_options(kwargs)
             attempt = kind(self)
-            instead = self._enter(attempt)
+            instead = self._enter(attempt) if self._asks else None
             if instead is not None:
                 attempt.drop()
                 return getattr(instead, name)(*args, **kwargs)
@@ -176,9 +207,10 @@ class Meter:
         async def recognize(*args: Any, **kwargs: Any) -> Any:
             if _inside.get() is self:
                 return await original(*args, **kwargs)
-            self._choose_options(kwargs)
+            if self._conn_options is not None:
+                self._choose_options(kwargs)
             attempt = Recognition(self, args[0] if args else kwargs.get("buffer"))
-            instead = self._enter(attempt)
+            instead = self._enter(attempt) if self._asks else None
             if instead is not None:
                 attempt.drop()
                 return await instead.recognize(*args, **kwargs)
@@ -197,8 +229,5 @@ class Meter:
 
     def _choose_options(self, kwargs: dict[str, Any]) -> None:
         # A session always passes some, mostly LiveKit's default.
-        if (
-            self._conn_options is not None
-            and kwargs.get("conn_options", DEFAULT_API_CONNECT_OPTIONS) == DEFAULT_API_CONNECT_OPTIONS
-        ):
+        if kwargs.get("conn_options", DEFAULT_API_CONNECT_OPTIONS) == DEFAULT_API_CONNECT_OPTIONS:
             kwargs["conn_options"] = self._conn_options

@@ -12,12 +12,13 @@ import math
 import time
 from bisect import bisect_left
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from livekit.agents.stt import SpeechEventType
 
 from voicegw_mcp.domain import RequestStatus, Usage
-from voicegw_mcp.inference.attempts import NOTHING, Attempt
+from voicegw_mcp.inference.attempts import NOTHING, Attempt, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -63,9 +64,12 @@ class _Streamed(Attempt):
     def close(self) -> None:
         """Take the end of the plugin's work; LiveKit may say it twice."""
         self._close()
+        if not self.settled:
+            self.see_end()
+
+    def see_end(self) -> None:
+        """Settle the request, as soon as its task has ended."""
         task = self._task()
-        if self.settled:
-            return
         if task is None or task.done():
             self._end(task)
         else:  # the plugin said itself that nothing more comes
@@ -105,24 +109,23 @@ class _Streamed(Attempt):
 class Chat(_Streamed):
     """A language model's reply."""
 
-    def __init__(self, meter: Meter) -> None:
-        super().__init__(meter)
-        self._first: float | None = None
-        self._characters = 0
-        self._usage: Any = None
-        self._answered = False
+    _first: float | None = None
+    _characters = 0
+    _usage: Any = None
+    _answered = False
 
     def see(self, item: Any) -> None:
         """Count what was said, and keep what the provider says was used."""
         self._answered = True
         delta = item.delta
         if delta is not None:
-            if self._first is None and (delta.content or delta.tool_calls):
+            content, calls = delta.content, delta.tool_calls
+            if self._first is None and (content or calls):
                 self._first = time.perf_counter()
-            if delta.content:
-                self._characters += len(delta.content)
-            if delta.tool_calls:
-                self._characters += sum(len(call.arguments) for call in delta.tool_calls)
+            if content:
+                self._characters += len(content)
+            if calls:
+                self._characters += sum(len(call.arguments) for call in calls)
         if item.usage is not None:
             self._usage = item.usage
 
@@ -133,7 +136,8 @@ class Chat(_Streamed):
         if error is not None or said is None:
             texts = tuple(_texts_of(self._stream.chat_ctx))
         if said is not None:
-            usage = Usage(
+            usage = partial(
+                Usage,
                 input_tokens=said.prompt_tokens,
                 output_tokens=said.completion_tokens,
                 cached_tokens=said.prompt_cached_tokens,
@@ -164,13 +168,11 @@ class Chat(_Streamed):
 class Speech(_Streamed):
     """A synthesis, of a whole text or of one that is pushed piece by piece."""
 
-    def __init__(self, meter: Meter) -> None:
-        super().__init__(meter)
-        self._first_ms: float | None = None
-        self._last: float | None = None
-        self._samples = 0
-        self._rate = 1
-        self._final = False
+    _first_ms: float | None = None
+    _last: float | None = None
+    _samples = 0
+    _rate = 1
+    _final = False
 
     def see(self, item: Any) -> None:
         """Count audio."""
@@ -179,9 +181,11 @@ class Speech(_Streamed):
             # LiveKit's mark: when the first text went to the provider. An agent's text comes slowly, as its model writes it.
             self.started = getattr(self._stream, "_started_time", 0) or self.started
             self._first_ms = (self._last - self.started) * 1000
-        self._samples += item.frame.samples_per_channel
-        self._rate = item.frame.sample_rate
-        self._final = self._final or bool(item.is_final)
+        frame = item.frame
+        self._samples += frame.samples_per_channel
+        self._rate = frame.sample_rate
+        if item.is_final:
+            self._final = True
 
     def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
         """Settle; a stream that was given no text was no request."""
@@ -192,7 +196,8 @@ class Speech(_Streamed):
         heard = self._first_ms is not None
         usage = NOTHING
         if heard or error is None:
-            usage = Usage(
+            usage = partial(
+                Usage,
                 audio_ms=round(self._samples * 1000 / self._rate),
                 input_tokens=getattr(self._stream, "_input_tokens", 0),
                 output_tokens=getattr(self._stream, "_output_tokens", 0),
@@ -238,14 +243,15 @@ class Recognition(Attempt):
             self.fail(error, total_ms=total_ms)
         else:
             self.fail(error, self._used(), total_ms=total_ms, estimated=True)
+        self._frames = []  # the row may wait long for its store
 
     def abandon(self) -> None:
         """Settle a request of which nothing more will come."""
         self.end(asyncio.CancelledError())
 
-    def _used(self) -> Usage:
+    def _used(self) -> Use:
         seconds = sum(frame.samples_per_channel / frame.sample_rate for frame in self._frames)
-        return Usage(audio_ms=round(seconds * 1000))
+        return partial(Usage, round(seconds * 1000))
 
 
 class Listening(_Streamed):
@@ -270,8 +276,15 @@ class Listening(_Streamed):
         stream.push_frame = self.push_frame
 
     def push_frame(self, frame: Any) -> None:
-        """Take audio, and remember when it came."""
+        """Take the audio that is recognized."""
         self._push(frame)
+        try:
+            self.hear(frame)
+        except Exception:
+            logger.exception("Audio for %s was not measured.", self.meter.leaf.model_id)
+
+    def hear(self, frame: Any) -> None:
+        """Remember when audio came."""
         offset = self._stream.start_time_offset if self._stream is not None else self._offset
         if offset - self._offset > _RECONNECT_S:
             self._before_s += self._pushed_s

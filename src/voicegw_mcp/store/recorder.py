@@ -90,7 +90,7 @@ class Recorder:
     a ``multiprocessing`` child, which skips ``atexit``. When made in the main thread, a SIGTERM first writes what is left
     and then does what it did before; a program that ignores SIGTERM, or sets a handler of its own later, is left alone.
     After a fork the child has an empty queue and a thread and connection of its own; the fork waits for the batch that is
-    being written, because SQLite must not be open across one.
+    being written, because SQLite must not be open across one. ``before_end`` may record more when a SIGTERM ends the process at once.
 
     When the queue is full the new row is dropped, not the oldest: the log then has one gap with a beginning and an end
     instead of holes, and the caller has nothing to do but count.
@@ -114,6 +114,7 @@ class Recorder:
         self._most_waiting = most_waiting
         self._now_ms = now_ms
         self._closed = False
+        self.before_end: Callable[[], object] = lambda: None
         self._begin()
         self._previous: Callable[[int, FrameType | None], object] | int | None = None
         atexit.register(self.close)
@@ -364,6 +365,7 @@ class Recorder:
             self.flush()
             previous(number, frame)
         else:
+            self.before_end()
             self.close()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)

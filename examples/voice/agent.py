@@ -34,7 +34,7 @@ INSTRUCTIONS = "You are on the phone. Answer in one short sentence, without list
 FRAME_S = 0.05
 SILENCE_S = 2.0
 """What a caller leaves after his question; STT hears by it that he has ended."""
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 server = AgentServer()
 
@@ -170,6 +170,8 @@ def main() -> None:
             asyncio.run(answer_file(*sys.argv[2:]))
         except GatewayError as error:
             sys.exit(f"{error.message} {error.hint}")
+        except TimeoutError:
+            sys.exit("Nothing was said within a minute: `voicegw logs` shows whether anything was heard.")
         except (OSError, ValueError, RuntimeError, wave.Error) as error:
             sys.exit(str(error))
 

@@ -44,10 +44,12 @@ async def transcribe(speech_to_text: stt.STT, speech: rtc.AudioFrame) -> str:
 
 async def main(question: str, answer: str, stack: str | None = None) -> None:
     """Transcribe a file, answer what it says, and write the answer spoken."""
-    await inference.preload(*([stack] if stack else []))
+    await inference.preload()
     # LiveKit's plugins share an HTTP session that its jobs open; without a job one opens it oneself.
     async with utils.http_context.open():
         models = inference.stack(stack)
+        if not (models.stt and models.llm and models.tts):
+            raise ValueError("The stack has not all of stt, llm and tts.")
         with inference.session() as conversation:
             asked = await transcribe(models.stt, read_speech(question))
             print(f"asked: {asked}")

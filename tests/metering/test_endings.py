@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import logging
 import sys
 import weakref
@@ -217,6 +218,46 @@ async def test_what_was_said_is_nowhere_in_the_store(desk, caplog):
     assert b"Quetzalcoatl" not in kept
     assert b"You said" not in kept
     assert b"one two three" not in kept
+
+
+TOLD = 'My "secret" word is Quetzalcoatl,\nand my street is Überweg 42, second floor.'
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        TOLD,
+        json.dumps(TOLD),
+        json.dumps(TOLD, ensure_ascii=False),
+        repr(TOLD),
+        TOLD[20:-9] + "...",
+        f"...{json.dumps(TOLD)[9:50]}",
+        json.dumps([{"role": "user", "content": TOLD}])[:60],
+    ],
+)
+async def test_what_was_said_is_in_no_error_message_however_it_is_quoted(desk, quoted):
+    server = await desk.start("openai")
+    server.error_body = lambda _: {"error": {"message": f"Refused: {quoted} (code 7)", "code": None}}
+    server.faults.next(Fault(status=400))
+    with pytest.raises(APIStatusError):
+        await ask(desk.own(inference.LLM("openai/gpt-4o-mini")), TOLD)
+    message = desk.row().error_message
+    assert "Refused:" in message
+    assert "(code 7)" in message
+    assert not any(word in message for word in ("Quetzal", "street", "berweg", "second"))
+
+
+async def test_a_key_that_was_exchanged_meanwhile_is_masked_too(desk):
+    server = await desk.start("openai")
+    held = desk.folder / "openai.key"
+    held.write_text("old-plain-word")  # nothing that looks like a key
+    model = desk.own(inference.LLM("openai/gpt-4o-mini"))
+    held.write_text("new-plain-word")
+    server.error_body = lambda _: {"error": {"message": "Incorrect: old-plain-word", "code": None}}
+    with pytest.raises(APIStatusError):
+        await ask(model)
+    assert "Incorrect: ***" in desk.row().error_message
+    assert b"plain-word" not in desk.bytes()
 
 
 async def test_a_key_in_an_error_message_is_masked(desk):

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from livekit import rtc
 from livekit.agents import APIError
 from tests.loopback import Fault
 from tests.metering.desk import ONCE, PRICES, audio, listen
@@ -148,3 +149,24 @@ async def test_a_plugin_that_reports_no_use_is_billed_by_what_was_sent(desk, mon
     monkeypatch.setattr(deepgram.stt.SpeechStream, "_on_audio_duration_report", lambda *_: None)
     assert await listen(desk.own(inference.STT("deepgram/nova-3")), 900)
     assert (desk.row().audio_ms, desk.row().estimated) == (900, 1)
+
+
+async def test_what_a_plugin_without_reports_heard_before_it_broke_off_is_billed(desk, monkeypatch):
+    from livekit.plugins import deepgram
+
+    server = await desk.start("deepgram")
+    monkeypatch.setattr(deepgram.stt.SpeechStream, "_on_audio_duration_report", lambda *_: None)
+    server.faults.next(
+        Fault(cut_after=2), door="listen-ws"
+    )  # after the beginning of speech and the transcript
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    with pytest.raises(APIError):
+        async with asyncio.timeout(20), ears.stream(conn_options=ONCE) as stream:
+            for _ in range(5):
+                stream.push_frame(audio(100))
+            stream.push_frame(rtc.AudioFrame(bytes(16000), 16000, 1, 8000))
+            async for _ in stream:
+                pass
+    turn, failure = desk.rows()
+    assert (turn.status, turn.audio_ms, turn.estimated) == ("success", 1000, 1)
+    assert (failure.status, failure.audio_ms, failure.cost_nanousd, failure.estimated) == ("error", 0, 0, 0)

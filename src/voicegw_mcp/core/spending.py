@@ -275,6 +275,9 @@ class Spending:
                 found = state.present(self._unseen())
         except GatewayError as error:
             self._tell(error)
+            with self._lock:
+                for project, day in days.items():
+                    self._forget(project, set(), day.window.start_ms - _KEPT_MS)
             return
         self._troubled = False
         with self._lock:

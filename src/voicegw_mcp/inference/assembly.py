@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from voicegw_mcp.domain import Modality
-from voicegw_mcp.errors import InvalidInput, quote
+from voicegw_mcp.errors import GatewayError, InvalidInput, quote
 from voicegw_mcp.inference.build import build
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def assemble(
         arguments: of ``build``; a fallback is given the language of STT, all else is the first model's own.
 
     Raises:
-        ImportError, NotFound, InvalidInput, ConfigInvalid: as ``build``; also of a model in ``fallback``.
+        ImportError, NotFound, InvalidInput, ConfigInvalid: as ``build``; also of a model in ``fallback``, and in the file's ``fallbacks``
+            with a note that says so.
         InvalidInput: ``fallback`` names a model twice or is no list, or ``conn_options`` are none.
     """
     named = _named(fallback)
@@ -53,7 +54,14 @@ def assemble(
     first = built[0][1]
     language = arguments.get("language") if modality is Modality.STT else None
     for text in _configured(runtime.catalog(), first) if named is None else named:
-        instance, leaf = build(runtime, modality, text, language=language)
+        try:
+            instance, leaf = build(runtime, modality, text, language=language)
+        except (GatewayError, ImportError) as error:
+            if named is None:
+                error.add_note(
+                    f"{quote(text)} is named by fallbacks.{modality} of voicegw.yaml; fallback=[] goes without."
+                )
+            raise
         if not any(replace(each, own_key=False) == leaf for _, each in built):
             built.append((instance, leaf))
         elif named is not None:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import json
 import logging
 import os
 import time
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from weakref import ref
 
@@ -38,6 +41,10 @@ MOST_MESSAGE: Final = 500
 """Characters of an error's message in the log."""
 _LEAST_STATUS: Final = 100
 _MOST_STATUS: Final = 599
+_MOST_LOOKED_AT: Final = 2_000
+"""Characters of a message that are looked through for what must not be kept."""
+_LEAST_PART: Final = 12
+"""As many characters in common with a text are a part of it; fewer are words that anybody uses."""
 _LEAST_TEXT: Final = 3
 """A text this short is no conversation, and cutting it out of a message would cut words apart."""
 
@@ -142,7 +149,7 @@ class Attempt:
                 self.at_ms if at_ms is None else at_ms,
                 ttfb_ms,
                 total_ms,
-                None if error is None else Problem(*describe(error), list(texts), self.meter.key()),
+                None if error is None else Problem(*describe(error), list(texts), self.meter.keys()),
                 estimated,
             )
             if budgets is not None:
@@ -246,23 +253,45 @@ if hasattr(os, "register_at_fork"):
 
 
 class Problem(NamedTuple):
-    """Why a request failed, and what must not be told of it: what was said, and the key."""
+    """Why a request failed, and what must not be told of it: what was said, and the keys."""
 
     kind: str
     message: str
     texts: list[str]
-    key: str | None
+    keys: tuple[str, ...]
 
     def shown(self) -> str:
         """Return the message as it may be kept, of a length one can look at."""
-        message = self.message
-        for text in sorted({text.strip() for text in self.texts}, key=len, reverse=True):
-            if len(text) > _LEAST_TEXT:
-                message = message.replace(text, "…")
-        if self.key:
-            message = message.replace(self.key, HIDDEN)
-        message = hide_in_text(message)
+        message = self.message[:_MOST_LOOKED_AT]
+        for key in self.keys:
+            message = message.replace(key, HIDDEN)
+        message = hide_in_text(_without(message, self.texts))
         return message if len(message) <= MOST_MESSAGE else message[: MOST_MESSAGE - 1] + "…"
+
+
+def _without(message: str, texts: Iterable[str]) -> str:
+    """Return a message with "…" for what it quotes of texts: whole ones, escaped ones, and longer parts of either."""
+    for text in sorted({text.strip() for text in texts}, key=len, reverse=True):
+        if len(text) <= _LEAST_TEXT:
+            continue
+        for form in {
+            text,
+            json.dumps(text)[1:-1],
+            json.dumps(text, ensure_ascii=False)[1:-1],
+            repr(text)[1:-1],
+        }:
+            message = _without_parts(message.replace(form, "…"), form)
+    return message
+
+
+def _without_parts(message: str, text: str) -> str:
+    """Return a message without the runs of at least ``_LEAST_PART`` characters that it has in common with a text."""
+    quoted = bytearray(len(message))
+    for start in range(len(message) - _LEAST_PART + 1):
+        if message[start : start + _LEAST_PART] in text:
+            quoted[start : start + _LEAST_PART] = b"\1" * _LEAST_PART
+    runs = groupby(zip(message, quoted, strict=True), key=itemgetter(1))
+    return "".join("…" if is_quoted else "".join(letter for letter, _ in run) for is_quoted, run in runs)
 
 
 def describe(error: BaseException) -> tuple[str, str]:

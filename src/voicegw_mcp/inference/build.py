@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voicegw_mcp.errors import InvalidInput
+from voicegw_mcp.errors import InvalidInput, quote
 from voicegw_mcp.inference import context, local
 from voicegw_mcp.inference.arguments import Layer, arguments_for, merge, revealed
 from voicegw_mcp.inference.leaf import Leaf
@@ -51,6 +51,12 @@ def build(
             or it refuses one.
         ConfigInvalid: ``voicegw.yaml`` is broken.
     """
+    if language is not None and not isinstance(language, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise InvalidInput(
+            f"language {quote(repr(language))} is no text.",
+            field="language",
+            hint="Pass it as the provider writes it: en.",
+        )
     catalog = runtime.catalog()
     choice = resolve(catalog, modality, model, context.active_project(catalog))
     account = choice.account

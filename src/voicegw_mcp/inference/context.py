@@ -65,8 +65,12 @@ def set_project(catalog: Catalog, project_id: str) -> Setting[str | None]:
     """Make ``project_id`` the project of this context.
 
     Raises:
+        InvalidInput: the id is no text.
         NotFound: there is no such project; near matches are named.
     """
+    _require_text(
+        project_id, "project_id", "Pass the id of a project; without set_project the default one counts."
+    )
     return Setting(_project, catalog.project(project_id).id)
 
 
@@ -74,16 +78,14 @@ def set_session(session_id: str | None) -> Setting[str | None]:
     """Make ``session_id`` the conversation of this context; None begins one with an id of its own.
 
     Raises:
-        InvalidInput: the id is empty, too long or holds control characters.
+        InvalidInput: the id is no text, empty, too long or holds control characters.
     """
     if session_id is None:
         return Setting(_session, f"vg-{secrets.token_hex(8)}")
+    hint = f"Pass 1 to {MOST_SESSION_CHARACTERS} printable characters."
+    _require_text(session_id, "session_id", hint)
     if not session_id or len(session_id) > MOST_SESSION_CHARACTERS or not session_id.isprintable():
-        raise InvalidInput(
-            f"{quote(session_id)} is no id of a session.",
-            field="session_id",
-            hint=f"Pass 1 to {MOST_SESSION_CHARACTERS} printable characters.",
-        )
+        raise InvalidInput(f"{quote(session_id)} is no id of a session.", field="session_id", hint=hint)
     return Setting(_session, session_id)
 
 
@@ -143,3 +145,8 @@ def active_project(catalog: Catalog) -> ProjectEntry:
             source = f"default_project in {catalog.configuration.path.name}"
         error.add_note(f"The project was named by {source}.")
         raise
+
+
+def _require_text(value: object, field: str, hint: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{quote(repr(value))} is no text.", field=field, hint=hint)

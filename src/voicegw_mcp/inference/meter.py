@@ -19,7 +19,7 @@ from weakref import WeakSet
 from livekit.agents import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, llm, stt, tts
 
 from voicegw_mcp.domain import Modality, RequestStatus
-from voicegw_mcp.inference import attempts, context, keys
+from voicegw_mcp.inference import attempts, chain, context, keys
 from voicegw_mcp.inference.attempts import Attempt, describe
 from voicegw_mcp.inference.streams import Chat, Listening, Recognition, Speech
 
@@ -73,6 +73,8 @@ class Meter:
         self._followed: Catalog | None = None
         self._go_by(runtime.catalog())
         self._streams: WeakSet[Any] = WeakSet()
+        self._exchanged: str | None = None
+        self._set_handlers_apart()
         instance.on("error", self._on_error)
         if leaf.modality is Modality.LLM:
             self._watch_streams("chat", Chat)
@@ -149,16 +151,33 @@ class Meter:
         instead = self.admit(attempt, first=True) if attempt.chain is None else None
         return self.admit(attempt, first=False) if instead is None else instead
 
-    def key(self) -> str | None:
-        """Return the key in use, to take it out of messages."""
-        return keys.key_in(self._instance)
+    def keys(self) -> tuple[str, ...]:
+        """Return the key in use and the one before it, to take them out of messages: a request that failed may have had either."""
+        return tuple(key for key in (keys.key_in(self._instance), self._exchanged) if key)
 
     def renew_key(self) -> None:
         """Use the account's key as it is now, also for streams that connect anew."""
+        used = keys.key_in(self._instance)
         key = keys.renew_key(self.runtime, self.leaf, self._instance)
         if key is not None:
+            self._exchanged = used
             for stream in list(self._streams):
                 keys.put_key(stream, key)
+
+    def _set_handlers_apart(self) -> None:
+        """Let event handlers run outside of the request whose task emits: what they start are requests of their own."""
+        original = self._instance.emit
+
+        @wraps(original)
+        def emit(*args: Any, **kwargs: Any) -> None:
+            inside = _inside.set(None)
+            try:
+                with chain.apart():
+                    original(*args, **kwargs)
+            finally:
+                _inside.reset(inside)
+
+        self._instance.emit = emit
 
     def _on_error(self, _: Any) -> None:
         # An exception of a handler, if it is a TypeError, would go on into the request.

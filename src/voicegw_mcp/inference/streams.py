@@ -314,18 +314,20 @@ class Listening(_Streamed):
     def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
         """Write what was not written yet, and settle."""
         heard_s = self._before_s + self._pushed_s
-        estimated = not self._used_s and not any(self._tokens) and bool(heard_s) and error is None
-        if estimated:  # a plugin that reports nothing: what was sent is what was heard
+        estimated = not self._used_s and not any(self._tokens) and bool(heard_s)
+        # A plugin that reports nothing: what was sent is what was heard, unless it never got through.
+        estimated = estimated and (error is None or bool(self._turns))
+        if estimated:
             self._used_s = heard_s
         at_ms = self.meter.runtime.now_ms()
         if self._turn is not None and error is None:
             self._write_turn(estimated=estimated)
             self.drop()
             return
-        self._write_turn()
+        self._write_turn(estimated=estimated)
         rest = self._rest()
         if error is not None:
-            self.fail(error, rest, at_ms=at_ms)
+            self.fail(error, rest, at_ms=at_ms, estimated=estimated and rest != NOTHING)
         elif not heard_s and rest == NOTHING:
             self.drop()
         elif cancelled and not self._turns:

@@ -196,6 +196,24 @@ def test_a_store_that_cannot_be_read_is_told_once_and_own_rows_count_on(steps, c
     assert spending.today("p0", "UTC", steps.now) == Spent(15, 0)
 
 
+def test_rows_of_days_long_gone_are_forgotten_also_while_the_store_cannot_be_read(steps):
+    spending = steps.make()
+    spending.follow({"p0": "UTC"})
+    steps.failure = StoreUnavailable("The store is locked.")
+    for day in range(9):
+        steps.now = NOW + day * DAY
+        spending.note(
+            "p0",
+            lambda: request_record(id=f"r{steps.now}", timestamp_ms=steps.now, cost_nanousd=5),
+            recorded=True,
+        )
+        steps.seconds += REFRESH_S
+        spending.today("p0", "UTC", steps.now)
+        spending.work_off()
+    assert spending.today("p0", "UTC", steps.now) == Spent(5, 0)
+    assert len(spending._rows["p0"]) == 3  # today's, and those of two days
+
+
 def test_a_project_that_is_not_followed_costs_nothing_to_note(steps):
     spending = steps.make()
     make = request_record

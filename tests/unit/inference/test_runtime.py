@@ -207,3 +207,27 @@ def test_closing_twice_is_fine(configure):
     runtime = Runtime()
     runtime.close()
     runtime.close()
+
+
+def test_what_is_no_text_is_refused_where_an_id_is_asked_for(configure):
+    configure(FILE)
+    for call, field in (
+        (lambda: inference.set_project(None), "project_id"),
+        (lambda: inference.set_project([1]), "project_id"),
+        (lambda: inference.session(5), "session_id"),
+        (lambda: inference.STT("openai/whisper-1", language=5), "language"),
+    ):
+        with pytest.raises(InvalidInput, match="is no text") as caught:
+            call()
+        assert caught.value.details["field"] == field
+
+
+def test_what_is_wrong_with_the_files_own_fallbacks_says_where_they_are(configure):
+    configure(FILE + "fallbacks: {llm: [nope/x]}\n")
+    with pytest.raises(NotFound, match="nope") as caught:
+        inference.LLM("ollama/qwen")
+    assert any("fallbacks.llm of voicegw.yaml" in note for note in caught.value.__notes__)
+    with pytest.raises(NotFound) as caught:
+        inference.LLM("ollama/qwen", fallback=["nope/x"])
+    assert not any("fallbacks.llm" in note for note in getattr(caught.value, "__notes__", []))
+    assert inference.LLM("ollama/qwen", fallback=[]).model == "qwen"

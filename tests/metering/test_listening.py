@@ -160,13 +160,12 @@ async def test_what_a_plugin_without_reports_heard_before_it_broke_off_is_billed
         Fault(cut_after=2), door="listen-ws"
     )  # after the beginning of speech and the transcript
     ears = desk.own(inference.STT("deepgram/nova-3"))
-    with pytest.raises(APIError):
-        async with asyncio.timeout(20), ears.stream(conn_options=ONCE) as stream:
-            for _ in range(5):
-                stream.push_frame(audio(100))
-            stream.push_frame(rtc.AudioFrame(bytes(16000), 16000, 1, 8000))
-            async for _ in stream:
-                pass
+    async with asyncio.timeout(20), ears.stream(conn_options=ONCE) as stream:
+        for _ in range(5):
+            stream.push_frame(audio(100))
+        stream.push_frame(rtc.AudioFrame(bytes(16000), 16000, 1, 8000))
+        with pytest.raises(APIError):
+            await anext(event async for event in stream if event is None)
     turn, failure = desk.rows()
     assert (turn.status, turn.audio_ms, turn.estimated) == ("success", 1000, 1)
     assert (failure.status, failure.audio_ms, failure.cost_nanousd, failure.estimated) == ("error", 0, 0, 0)

@@ -117,7 +117,7 @@ def _added(rows: Iterable[Sequence[int]]) -> dict[int, Sums]:
     """Return the sums of rows by their first number: one bucket may lie in two parts."""
     found: dict[int, Sums] = {}
     for row in rows:
-        start, own = row[0], tuple(row[1:])
-        known = found.get(start)
-        found[start] = own if known is None else tuple(map(sum, zip(known, own, strict=True)))
+        known = found.get(row[0])
+        own = row[1:]
+        found[row[0]] = tuple(own) if known is None else tuple(map(sum, zip(known, own, strict=True)))
     return found

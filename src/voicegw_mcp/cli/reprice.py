@@ -64,7 +64,9 @@ def reprice(
         from voicegw_mcp.core.periods import resolve_moments  # noqa: PLC0415
         from voicegw_mcp.store.repricing import Selection  # noqa: PLC0415
 
-        start, end = resolve_moments(start=since, end=until, timezone=gateway.catalog().settings.timezone)
+        start, end = resolve_moments(
+            start=since, end=until, timezone=gateway.catalog().settings.timezone, names=("since", "until")
+        )
         selection = Selection(start, end, model, unpriced_only)
         with progress_bar("Rows") as progress:
             return await repricing.reprice(

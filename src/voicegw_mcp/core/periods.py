@@ -95,22 +95,26 @@ def resolve_window(
     return _snapped(CUSTOM, since, until, timezone)
 
 
-def resolve_moments(*, start: str | None, end: str | None, timezone: str) -> tuple[int | None, int | None]:
+def resolve_moments(
+    *, start: str | None, end: str | None, timezone: str, names: tuple[str, str] = ("start", "end")
+) -> tuple[int | None, int | None]:
     """Return the exact moments that ``start`` and ``end`` of ``resolve_window`` name, UTC epoch ms; None is none.
 
-    A local time that comes twice is the first of them; one that is skipped is as long after the skip as it says.
+    A local time that comes twice is the first of them; one that is skipped is as long after the skip as it says. ``names`` are what the
+    caller calls the two.
 
     Raises:
         InvalidInput: names the argument that is no date or time, or no IANA zone, or an end that is not after the start.
     """
     zone = _zone(timezone)
-    since = None if start is None else _moment(start, "start", zone, end_of_day=False)
-    until = None if end is None else _moment(end, "end", zone, end_of_day=True)
+    first, last = names
+    since = None if start is None else _moment(start, first, zone, end_of_day=False)
+    until = None if end is None else _moment(end, last, zone, end_of_day=True)
     if since is not None and until is not None and since >= until:
         raise InvalidInput(
-            f"start {quote(start)} is not before end {quote(end)}.",
-            field="end",
-            hint="Pass an end that is later than the start.",
+            f"{first} {quote(start)} is not before {last} {quote(end)}.",
+            field=last,
+            hint=f"Pass {last} as a time that is later.",
         )
     return since, until
 

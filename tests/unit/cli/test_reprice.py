@@ -102,6 +102,7 @@ def test_reprice_tells_of_pruned_rows_and_of_costs_that_stay(voicegw, rows, conf
 def test_what_cannot_be_asked_for_is_told(voicegw, rows, arguments, code, kind):
     found = voicegw("reprice", *arguments, "--json")
     assert (found.code, found.json["error"]["code"]) == (code, kind), found
+    assert arguments[0].removeprefix("--") in found.json["error"]["message"], "it is called as it was typed"
     assert rows
 
 

@@ -146,13 +146,13 @@ class _Door:
                 gateway = self._in_call(context, params, deadline)
                 answer = await tool.run(gateway, tool.parse(params.arguments))
                 return _result(answer.as_json())
-            failure: GatewayError = getattr(standing, "refusal", None) or _overdue(tool.name)
+            failure: GatewayError = getattr(standing, "refusal", None) or overdue(tool.name)
         except Unanswered as question:
             return question.result
         except GatewayError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - the door: whatever went wrong is answered in the one shape
-            failure = _logged(tool.name, error)
+            failure = logged(tool.name, error)
         finally:
             if standing is not None:
                 standing.over()
@@ -315,7 +315,7 @@ def _client_name(context: Context) -> str:
 async def _in_time(work: Awaitable[T], what: str) -> T:
     with anyio.move_on_after(DEADLINE_S):
         return await work
-    raise _overdue(what)
+    raise overdue(what)
 
 
 async def _guarded(work: Awaitable[T], what: str) -> T:
@@ -325,7 +325,7 @@ async def _guarded(work: Awaitable[T], what: str) -> T:
     except GatewayError as error:
         raise _protocol_error(error) from None
     except Exception as error:  # noqa: BLE001 - the door, as in call_tool
-        raise _protocol_error(_logged(what, error)) from None
+        raise _protocol_error(logged(what, error)) from None
 
 
 def _protocol_error(error: GatewayError) -> MCPError:
@@ -341,7 +341,8 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> MCPError:
     )
 
 
-def _overdue(tool_name: str) -> StoreUnavailable:
+def overdue(tool_name: str) -> StoreUnavailable:
+    """Return the failure of what took longer than ``DEADLINE_S``."""
     return StoreUnavailable(
         f"{tool_name} took longer than {DEADLINE_S:.0f} seconds and was ended.",
         hint="Ask for less (a shorter period, fewer rows), or try again.",
@@ -349,7 +350,7 @@ def _overdue(tool_name: str) -> StoreUnavailable:
     )
 
 
-def _logged(what: str, failure: Exception) -> InternalError:
+def logged(what: str, failure: Exception) -> InternalError:
     """Log an exception under a reference id; arguments are not logged."""
     error = InternalError()
     logger.error("%s failed (reference %s)", what, error.reference, exc_info=failure)

@@ -20,9 +20,14 @@ from voicegw_mcp.errors import InvalidInput
 from voicegw_mcp.store.requests import id_at, last_number, newest_number, number_of, read_arrivals
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from voicegw_mcp.core.gateway import Gateway
     from voicegw_mcp.core.log_pages import Detail, LogEntry
     from voicegw_mcp.store.requests import LogFilter
+
+AT_ONCE: Final = 500
+"""Rows of one page of a stream at most."""
 
 _AFTER: Final = "after"
 """The first part of a place to follow from; places of pages have numbers only."""
@@ -65,7 +70,7 @@ async def follow_log(
     following = _Following(gateway, query, limit, detail)
     counted = gateway.followers.joined(gateway.caller.session()) if seconds else contextlib.nullcontext()
     with counted:
-        await following.begin(after)
+        await following.begin(after, limit)
         found = await following.collect()
         with anyio.move_on_after(seconds):
             while True:
@@ -76,6 +81,37 @@ async def follow_log(
                 await following.wait()
                 found = await following.collect()
         return await following.answer()
+
+
+async def stream_log(
+    gateway: Gateway, query: LogFilter, *, after: str | None, earlier: int, detail: Detail
+) -> AsyncGenerator[LogPage]:
+    """Yield what comes in as pages, in the order it comes in, for as long as the caller takes them.
+
+    The first page comes at once: what came in since ``after``, or up to ``earlier`` rows of the past. Each has a cursor to go
+    on from; one without rows moved only that. A stream counts as a session of its own.
+
+    Args:
+        gateway: whose log, as its caller may see it.
+        query: filters, and the order of the rows of the past.
+        after: what ``followed_from`` said; None begins now.
+        earlier: rows of the past at most, when it begins now.
+        detail: as of ``log_page``.
+
+    Raises:
+        InvalidInput: field ``cursor``: the log it was made for is not the one there is.
+        StoreUnavailable: the store cannot be read, or too many calls follow.
+    """
+    following = _Following(gateway, query, AT_ONCE, detail)
+    with gateway.followers.joined(f"stream:{id(following)}"):
+        await following.begin(after, earlier)
+        while True:
+            await following.collect()
+            full = following.is_full
+            yield await following.answer()
+            following.clear()
+            if not full:
+                await following.wait()
 
 
 class _Following:
@@ -98,8 +134,14 @@ class _Following:
         """Whether nothing more goes into this answer."""
         return self._cut or len(self.new) >= self._limit
 
-    async def begin(self, after: str | None) -> None:
-        """Take a page and the place behind it from one state of the store, or check the place to go on from."""
+    def clear(self) -> None:
+        """Begin the next answer at the place where this one ended."""
+        self._page, self.new = [], []
+        self._page_cut = self._cut = False
+        self._bytes_left = MOST_BYTES - ENVELOPE_BYTES
+
+    async def begin(self, after: str | None, earlier: int) -> None:
+        """Take a page of ``earlier`` rows and the place behind it from one state of the store, or check the place to go on from."""
         reader = await self._gateway.reader()
         if after is not None:
             known = await number_of(reader, after) if after else 0
@@ -113,8 +155,10 @@ class _Following:
             return
         async with reader.snapshot() as state:
             self._after = await last_number(state)
+            if not earlier:
+                return
             page = await log_page(
-                state, self._query, limit=self._limit, detail=self._detail, most_bytes=MOST_BYTES // 2
+                state, self._query, limit=earlier, detail=self._detail, most_bytes=MOST_BYTES // 2
             )
         self._page = page.logs
         self._page_cut = page.truncated or False

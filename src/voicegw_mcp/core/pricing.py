@@ -210,6 +210,12 @@ def find_price(
     return _voice_price(modality, library_id, model_name, moment)
 
 
+def price_library(modality: Modality) -> str:
+    """Return the library whose list prices a modality has, with its version: ``voice-prices@0.11.2``."""
+    library: PriceSource = "genai-prices" if modality is Modality.LLM else "voice-prices"
+    return f"{library}@{_version(library)}"
+
+
 def _genai_price(library_id: str, model_name: str, moment: datetime) -> Price | None:
     """Return an LLM's price by genai-prices."""
     from genai_prices import Usage as Quantities, calc_price  # noqa: PLC0415 - 0.2 s that most calls do not need

@@ -60,6 +60,9 @@ _LISTENS: Final = (b"mcp-method", b"subscriptions/listen")
 LET_GO: Final = "voicegw.let_go"
 """The key of a request's ASGI scope, when it is answered by a stream, under which is what ends that."""
 
+WHOLE: Final = "voicegw.whole"
+"""The key of a request's ASGI scope that says that half an answer is none: ended early, it stays incomplete, and its connection is closed."""
+
 
 def bind_session(scope: Scope, holder: str) -> None:
     """Tell the session managers who calls: a session answers only to the holder that opened it, to others it is unknown."""
@@ -277,12 +280,14 @@ class _Answer:
         return self._ended and self._task is not None and not self._task.uncancel()
 
     async def finish(self, scope: Scope, receive: Receive) -> None:
-        """Complete what was begun; to who got nothing yet, say to come again."""
+        """Complete what was begun, unless that would be taken for the whole; to who got nothing yet, say to come again."""
         if self._last is None:
             again = {"retry-after": str(RETRY_AFTER_S)}
             body = _error_body(503, "The server is stopping")
             await Response(body, 503, again, "application/json")(scope, receive, self._send)
-        elif self._last["type"] == "http.response.start" or self._last.get("more_body"):
+        elif WHOLE not in scope and (
+            self._last["type"] == "http.response.start" or self._last.get("more_body")
+        ):
             await self._send({"type": "http.response.body", "body": b""})
 
 

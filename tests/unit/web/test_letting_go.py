@@ -65,6 +65,16 @@ async def test_a_stream_is_ended_as_a_whole_answer(messages, request_of):
     assert await client.ended() == [*messages, {"type": "http.response.body", "body": b""}]
 
 
+async def test_an_answer_of_which_half_is_none_stays_incomplete():
+    class Export(Waiting):
+        async def __call__(self, scope, receive, send):
+            scope[http.WHOLE] = True
+            await super().__call__(scope, receive, send)
+
+    messages = [START, {"type": "http.response.body", "body": b"a", "more_body": True}]
+    assert await (await stopped(Export(*messages))).ended() == messages
+
+
 async def test_who_has_got_nothing_yet_is_told_to_come_again():
     start, body = await (await stopped(Waiting())).ended()
     assert (start["status"], dict(start["headers"])[b"retry-after"]) == (503, b"5")

@@ -128,7 +128,7 @@ async def serve(file: str) -> None:
     gateway = Gateway.open(file, door="http")
     server = build_server(gateway)
     add_fixtures(server)
-    app = build_app(server, Hosts.of(LOOPBACK), Identities(gateway), open_without_token=True)
+    app = build_app(server, gateway, Hosts.of(LOOPBACK), Identities(gateway), open_without_token=True)
     bound = listen(LOOPBACK, 0)
     url = f"http://{LOOPBACK}:{bound.getsockname()[1]}/mcp"
     try:

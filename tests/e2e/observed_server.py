@@ -39,6 +39,7 @@ async def main():
     loop.add_signal_handler(signal.SIGUSR1, tell)
     app = build_app(
         build_server(gateway),
+        gateway,
         Hosts.of("127.0.0.1"),
         Identities(gateway),
         open_without_token=True,

@@ -156,6 +156,12 @@ class House:
     def lines(self):
         return self.text.splitlines()
 
+    def secrets(self, **values):
+        """Write secrets.env."""
+        path = self.folder / "secrets.env"
+        path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        path.chmod(0o600)
+
     def state(self):
         """Return all that a refused call must leave as it was."""
         found = self.file.stat() if self.file.exists() else None

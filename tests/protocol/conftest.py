@@ -1,5 +1,6 @@
 import pytest
 from tests.protocol.agents import FILE, House
+from tests.protocol.api_client import Site
 
 
 @pytest.fixture
@@ -15,3 +16,11 @@ def house(tmp_path):
 async def agent(house):
     async with house.agent() as agent:
         yield agent
+
+
+@pytest.fixture
+async def site(house):
+    """The whole HTTP application on the ordinary file; it asks for a token once one is configured."""
+    gateway = house.gateway("http")
+    yield Site(gateway)
+    await gateway.close()

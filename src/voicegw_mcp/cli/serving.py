@@ -98,7 +98,7 @@ def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
         terminal.print_line(f"  claude mcp add --transport http voicegateway {address}/mcp{header}")
         sys.stdout.flush()
 
-    app = build_app(build_server(gateway, tools), hosts, identities, open_without_token=not asks)
+    app = build_app(build_server(gateway, tools), gateway, hosts, identities, open_without_token=not asks)
     collect_seldom()
 
     async def run() -> None:

@@ -1,4 +1,7 @@
-"""The one ASGI application: the MCP routes, ``/health`` and the metadata for OAuth behind the guard. May import ``web``, ``transports``, ``errors``."""
+"""The one ASGI application: the MCP routes, the API, ``/health`` and the metadata for OAuth behind the guard.
+
+May import ``web``, ``transports``, ``errors``.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from starlette.responses import JSONResponse
 
 from voicegw_mcp.errors import InvalidInput
 from voicegw_mcp.transports.http import MAX_SESSIONS, McpRoutes
+from voicegw_mcp.web.api.routes import PREFIX, Api
 from voicegw_mcp.web.guard import Guard, refuse
 from voicegw_mcp.web.oauth import describe_resource, is_metadata
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from voicegw_mcp.core.gateway import Gateway
     from voicegw_mcp.transports.http import McpServer
     from voicegw_mcp.web.hosts import Hosts
     from voicegw_mcp.web.identities import Identities
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 
 def build_app(
     server: McpServer,
+    gateway: Gateway,
     hosts: Hosts,
     identities: Identities,
     *,
@@ -31,12 +37,15 @@ def build_app(
 
     Args:
         server: made once, shared by all sessions.
+        gateway: what the API reads.
         hosts: the names under which it answers.
         identities: knows the tokens.
         open_without_token: let everybody in until a token is configured; only for a loopback address.
         max_sessions: of each kind, open at the same time.
     """
-    routes = McpRoutes(server, {"/health": _health}, _Elsewhere(identities), max_sessions=max_sessions)
+    routes = McpRoutes(
+        server, {"/health": _health}, _Elsewhere(Api(gateway), identities), max_sessions=max_sessions
+    )
     return Guard(routes, hosts, identities, open_without_token=open_without_token)
 
 
@@ -46,18 +55,23 @@ async def _health(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _Elsewhere:
-    """Every path that is in no table: where tokens come from, while ``auth.oauth`` is set, and nothing."""
+    """Every path that is in no table: the API, where tokens come from, while ``auth.oauth`` is set, and nothing."""
 
-    def __init__(self, identities: Identities) -> None:
+    def __init__(self, api: Api, identities: Identities) -> None:
+        self._api = api
         self._identities = identities
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(PREFIX):
+            await self._api(scope, receive, send)
+            return
         oauth = self._identities.oauth()
         if oauth is not None and is_metadata(scope["path"], oauth):
             response = _document(scope, describe_resource(oauth))
         else:
             error = InvalidInput(
-                "There is nothing at that path.", hint="There are: /mcp, /sse, /messages, /health."
+                "There is nothing at that path.",
+                hint="There are: /mcp, /sse, /messages, /v1/openapi.json, /health.",
             )
             response = refuse(404, error)
         await response(scope, receive, send)

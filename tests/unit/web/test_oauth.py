@@ -521,7 +521,7 @@ async def test_the_verifier_is_one_of_the_sdk_s(server, settings):
 async def test_metadata_is_there_for_all_who_call_by_the_right_name(gateway, server, configure, environment):
     configure(resource=f"{RESOURCE}/voice/mcp")
     environment["VOICEGW_MCP_TOKEN"] = TOKEN
-    app = build_app(None, Hosts.of("127.0.0.1"), Identities(gateway))
+    app = build_app(None, gateway, Hosts.of("127.0.0.1"), Identities(gateway))
     paths = [PROTECTED, f"{PROTECTED}/mcp", f"{PROTECTED}/sse", f"{PROTECTED}/voice/mcp"]
     for path in paths:
         answer = await ask(app, path=path, method="GET")

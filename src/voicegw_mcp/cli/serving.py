@@ -48,7 +48,7 @@ def mcp(
 
 @with_serving_options(port=8080)
 def serve(*, listen: Listen, mode: Mode, config: Config = None) -> None:
-    """Serve everything over HTTP: MCP at /mcp (Streamable HTTP) and /sse, and /health."""
+    """Serve everything over HTTP: MCP at /mcp (Streamable HTTP) and /sse, the JSON API at /v1, and /health."""
     require_named(config)
     _serve_http(config, listen, mode)
 

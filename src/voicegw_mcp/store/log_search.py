@@ -1,8 +1,11 @@
 """Finds the rows of the log that a query means, newest or oldest first, without reading all the others.
 
-Four ways, none of which reads rows in proportion to the log:
+Six ways, none of which reads rows in proportion to the log:
 
-* **Walk**: the first few hundred rows in the order asked for. What many rows match is found there.
+* **Walk**: the first few hundred rows in the order asked for. What many rows match is found there. Of a status other than
+  success the first few thousand of that status.
+* **Series**: of few series the first rows of each are merged, ``store.log_series``.
+* **Threshold**: latency or cost that few quarter hours of the log reach leads to these.
 * **Descend**: from there on cell by cell. A rollup tells of a cell of time, series and status whether it has requests, and
   how slow and how costly they can be; what cannot match is passed over, eight days at once where nothing can. What can is
   opened: a cell into finer ones, a quarter hour into rows. One statement with a queue, whose order is that of the answer:
@@ -24,9 +27,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from voicegw_mcp.domain import QUARTER_MS, UNCOUNTED, UNTIMED
+from voicegw_mcp.domain import QUARTER_MS, UNCOUNTED, UNTIMED, RequestStatus
 from voicegw_mcp.store.error_search import find_errors
 from voicegw_mcp.store.log_conditions import (
     ANY,
@@ -39,6 +42,7 @@ from voicegw_mcp.store.log_conditions import (
     time_tests,
 )
 from voicegw_mcp.store.log_rows import SELECT_ROWS, LogFilter
+from voicegw_mcp.store.log_series import by_series_alone, first_of_series
 from voicegw_mcp.store.peaks import cost_step, latency_step, reach_test
 from voicegw_mcp.store.rollups import GRAINS_MS
 from voicegw_mcp.store.text import storable
@@ -46,12 +50,15 @@ from voicegw_mcp.store.text import storable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from voicegw_mcp.domain import RequestStatus
     from voicegw_mcp.store.log_conditions import Place, Statement
     from voicegw_mcp.store.reader import Reads, Row
 
 _WALKED: Final = 200
 """Rows that are looked at one after the other, at least: about 0.2 ms."""
+_WALKED_BY_INDEX: Final = 2_000
+"""Rows of a status that an index tells are of the right series, at least: as long."""
+_FEW_CELLS: Final = 100
+"""Quarter-hour cells that reach a threshold and are all opened."""
 _MANY_CELLS: Final = 500
 """Sessions of fewer cells are read cell by cell."""
 _GRAINS_S: Final = tuple(grain // 1000 for grain in reversed(GRAINS_MS))
@@ -84,6 +91,11 @@ async def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place 
     if query.search is not None:
         return await find_errors(reads, query, limit=limit, after=after)
     search = _Search(query, limit)
+    if by_series_alone(query) and (rows := await reads.read(*first_of_series(query, limit, after))):
+        return rows
+    for threshold in search.thresholds:
+        if (await reads.read(*search.reach(threshold)))[0][0] <= _FEW_CELLS:
+            return await reads.read(*search.reaching(threshold, after))
     rows = await reads.read(*search.walk(after))
     if len(rows) < limit and (edge := await reads.read(*search.edge(after))):
         timestamp_ms, seq = edge[0]
@@ -105,6 +117,14 @@ async def _span_of_long_session(reads: Reads, query: LogFilter) -> tuple[int, in
     return (first, last + QUARTER_MS) if count == _MANY_CELLS else None
 
 
+class _Threshold(NamedTuple):
+    """A number that rows have to reach, by the column that has the highest one of a cell."""
+
+    column: str
+    by: str
+    least: float
+
+
 class _Search:
     """The statements of one search.
 
@@ -117,25 +137,68 @@ class _Search:
         self._query = query
         self._limit = limit
         self._order = order_of(query)
-        self._walked = max(_WALKED, limit)
+        self._by_status = query.status is not None and query.status != RequestStatus.SUCCESS
+        self._plain = (
+            query.min_latency_ms is None and query.min_cost_nanousd is None and query.session_id is None
+        )
+        self._walked = max(_WALKED_BY_INDEX if self._by_status and self._plain else _WALKED, limit)
         newest = self._order is NEWEST
         self._cell_seq = 2**62 if newest else -1
         self._beyond = "< node.bucket_ms" if newest else ">= node.bucket_ms + node.grain_s * 1000"
+
+    @property
+    def thresholds(self) -> list[_Threshold]:
+        """Return what rows have to reach; the narrowest may be any of them."""
+        query = self._query
+        found: list[_Threshold] = []
+        if query.min_latency_ms is not None:
+            found.append(_Threshold("total_max_us", "rollup_by_latency", query.min_latency_ms * 1000))
+        if query.min_cost_nanousd is not None:
+            found.append(_Threshold("cost_max_nanousd", "rollup_by_cost", query.min_cost_nanousd))
+        return found
+
+    def reach(self, threshold: _Threshold) -> Statement:
+        """Return what counts the quarter hours of the whole log that reach a threshold, up to one more than are few."""
+        reached = (
+            f"SELECT 1 FROM main.rollup INDEXED BY {threshold.by} "
+            f"WHERE grain_s = {_QUARTER_S} AND {threshold.column} >= ? LIMIT {_FEW_CELLS + 1}"
+        )
+        return f"SELECT COUNT(*) FROM ({reached})", (threshold.least,)
+
+    def reaching(self, threshold: _Threshold, after: Place | None) -> Statement:
+        """Return what reads the matching rows of the quarter hours that reach a threshold."""
+        values = Values()
+        cell = (
+            f"cell.grain_s = {_QUARTER_S} AND cell.{threshold.column} >= {values.mark(threshold.least)} "
+            f"AND {self._cell_tests(values)} AND {self._cell_times(values)} "
+            f"AND +cell.series_id IN ({series_query(self._query, values)})"
+        )
+        tests = f"status = cell.status AND {self._opened_tests(values, after)}"
+        direction = self._order.direction
+        return self._rows(
+            f"SELECT opened.seq FROM main.rollup AS cell INDEXED BY {threshold.by} "
+            f"CROSS JOIN main.requests AS opened ON opened.seq IN ({self._rows_of_cell('cell', tests, self._limit)}) "
+            f"WHERE {cell} ORDER BY opened.timestamp_ms {direction}, opened.seq {direction} LIMIT {self._limit}"
+        ), values
 
     def walk(self, after: Place | None) -> Statement:
         """Return what reads the matching ones of the first rows."""
         values = Values()
         order = self._order.by_time
-        first = f"SELECT * FROM main.requests WHERE {time_tests(self._query, values, after)} {order} LIMIT {self._walked}"
-        tests = f"{row_tests(self._query, values)} AND series_id IN ({series_query(self._query, values)})"
-        return self._rows(f"SELECT seq FROM ({first}) WHERE {tests} {order} LIMIT {self._limit}"), values
+        needed = "seq, timestamp_ms, series_id" + (
+            "" if self._plain else ", session_id, total_us, cost_nanousd"
+        )
+        needed += "" if self._query.status is None else ", status"
+        first = f"SELECT {needed} FROM {self._walked_rows(values, after)} {order} LIMIT {self._walked}"
+        tests = f"{row_tests(self._query, values)} AND +series_id IN ({series_query(self._query, values)})"
+        # They come as the inner query puts them: told to sort them, SQLite reads all of these before the page's last one.
+        return self._rows(f"SELECT seq FROM ({first}) WHERE {tests} LIMIT {self._limit}"), values
 
     def edge(self, after: Place | None) -> Statement:
         """Return what tells the place of the last row that ``walk`` looked at; nothing when that was the last of all."""
         values = Values()
-        tests = time_tests(self._query, values, after)
         last = f"{self._order.by_time} LIMIT 1 OFFSET {self._walked - 1}"
-        return f"SELECT timestamp_ms, seq FROM main.requests WHERE {tests} {last}", values
+        return f"SELECT timestamp_ms, seq FROM {self._walked_rows(values, after)} {last}", values
 
     def descend(self, edge: Place, limit: int) -> Statement:
         """Return what reads rows behind a place by way of the rollups.
@@ -216,6 +279,17 @@ SELECT seq FROM node WHERE grain_s = 0 LIMIT {self._limit}"""
     def _rows(self, places: str) -> str:
         return rows_at(SELECT_ROWS, places, self._order)
 
+    def _walked_rows(self, values: Values, after: Place | None) -> str:
+        tests = time_tests(self._query, values, after)
+        if not self._by_status:
+            return f"main.requests INDEXED BY requests_by_time WHERE {tests}"
+        status = values.mark(str(self._query.status))
+        # Said in these words, or SQLite does not know that the index has all of them.
+        return (
+            "main.requests INDEXED BY requests_unsuccessful "
+            f"WHERE status = {status} AND status <> 'success' AND {tests}"
+        )
+
     def _moment(self, bucket: str, grain_s: str = str(_QUARTER_S)) -> str:
         """Return the first moment of a cell in this order."""
         return f"({bucket}) + ({grain_s}) * 1000 - 1" if self._order is NEWEST else bucket
@@ -247,11 +321,16 @@ SELECT seq FROM node WHERE grain_s = 0 LIMIT {self._limit}"""
     def _opened(self, nulls: str, tests: str, limit: int) -> str:
         """Return the node of a row for each of the first matching ones of a quarter-hour cell."""
         return f"""SELECT opened.timestamp_ms, opened.seq, 0, {nulls}
-FROM node CROSS JOIN main.requests AS opened ON opened.seq IN (
-SELECT seq FROM main.requests INDEXED BY requests_by_series WHERE series_id = node.series_id
-AND timestamp_ms >= node.bucket_ms AND timestamp_ms < node.bucket_ms + {QUARTER_MS} AND {tests}
-{self._order.by_time} LIMIT {limit})
+FROM node CROSS JOIN main.requests AS opened ON opened.seq IN ({self._rows_of_cell("node", tests, limit)})
 WHERE node.series_id IS NOT NULL AND node.grain_s = {_QUARTER_S}"""
+
+    def _rows_of_cell(self, cell: str, tests: str, limit: int) -> str:
+        """Return what reads the numbers of the first rows of a quarter-hour cell that fulfil ``tests``."""
+        return (
+            f"SELECT seq FROM main.requests INDEXED BY requests_by_series WHERE series_id = {cell}.series_id "
+            f"AND timestamp_ms >= {cell}.bucket_ms AND timestamp_ms < {cell}.bucket_ms + {QUARTER_MS} AND {tests} "
+            f"{self._order.by_time} LIMIT {limit}"
+        )
 
     def _largest(self, moment: str) -> tuple[str, str]:
         """Return size (s) and start of the largest cell that holds a moment and lies wholly behind the node."""

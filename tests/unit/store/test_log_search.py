@@ -170,12 +170,15 @@ def empty(tmp_path_factory):
     return path
 
 
-@pytest.fixture(params=[(64, 200), (0, 1)])
+@pytest.fixture(params=[(64, 200, 32, 100), (0, 1, 1, 1)])
 def _few_looks_before_the_indexes(request, monkeypatch):
-    series, terms = request.param
+    series, terms, merged, cells = request.param
     monkeypatch.setattr("voicegw_mcp.store.error_search._MOST_SERIES_TERMS", series)
     monkeypatch.setattr("voicegw_mcp.store.error_search._MOST_TERMS", terms)
     monkeypatch.setattr("voicegw_mcp.store.log_search._WALKED", 2)
+    monkeypatch.setattr("voicegw_mcp.store.log_search._WALKED_BY_INDEX", 3)
+    monkeypatch.setattr("voicegw_mcp.store.log_series._FEW_SERIES", merged)
+    monkeypatch.setattr("voicegw_mcp.store.log_search._FEW_CELLS", cells)
     monkeypatch.setattr("voicegw_mcp.store.log_search._MANY_CELLS", 3)
     monkeypatch.setattr("voicegw_mcp.store.error_search._SCANNED", 2)
 

@@ -244,6 +244,36 @@ async def test_pages_hold_each_row_of_a_crowded_log_once_in_order(store, project
         assert await pages(reads, query, rng.choice([1, 7, 40])) == expected(log, query, projects), query
 
 
+@pytest.mark.parametrize("projects", [None, frozenset({"p0"})])
+async def test_pages_of_few_series_hold_each_row_once_in_order(store, projects):
+    """One series has most of the rows, one a few, and one a single one; many share a millisecond."""
+    rng = random.Random(6)
+    rows = [
+        request_record(
+            id=f"r{number}",
+            timestamp_ms=NOW - rng.randrange(60),
+            project="p1" if number % 40 == 3 else "p0",
+            model_id="m2" if number == 50 else "m1" if number % 10 == 0 else "m0",
+        )
+        for number in range(120)
+    ]
+    log = Log([rows], None)
+    await put(store, log)
+    reads = store if projects is None else await store.narrowed(projects)
+    for fields in (
+        {"model_id": "m0"},
+        {"model_id": "m1"},
+        {"model_id": "m2"},
+        {"project": "p0"},
+        {"project": "p1"},
+    ):
+        for start_ms, end_ms in ((None, None), (NOW - 30, None), (None, NOW - 20), (NOW - 45, NOW - 5)):
+            for order in ("newest", "oldest"):
+                query = LogFilter(**fields, start_ms=start_ms, end_ms=end_ms, order=order)
+                for size in (1, 2, 7, 200):
+                    assert await pages(reads, query, size) == expected(log, query, projects), query
+
+
 def test_rows_of_one_millisecond_that_are_pruned_apart_stay_found(empty, tmp_path):
     path = Path(shutil.copy(empty, tmp_path))
     rows = [request_record(id=f"{n}", timestamp_ms=NOW - DAY, error_message=f"same {n}") for n in range(5)]

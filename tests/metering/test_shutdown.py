@@ -55,6 +55,8 @@ async def test_a_program_that_is_told_to_end_leaves_one_cancelled_row_for_each_o
         OPEN,
         str(desk.path),
         how,
+        # Coverage sets a handler of SIGTERM, and ends the program with that before requests are settled.
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -15,7 +15,18 @@ WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 60, 250, 40, 50
 LABEL_PX = 15
 """The least distance between the names of two lines."""
-COLORS = ("#1b6ca8", "#c23b22", "#2e7d32", "#7b4ea3", "#b8860b", "#00838f", "#ad1457", "#5d4037", "#616161")
+COLORS = (
+    "#1b6ca8",
+    "#c23b22",
+    "#2e7d32",
+    "#7b4ea3",
+    "#b8860b",
+    "#00838f",
+    "#ad1457",
+    "#5d4037",
+    "#616161",
+    "#e07b00",
+)
 
 
 def line_chart(

@@ -126,6 +126,10 @@ class Usage:
     characters: int = 0
 
 
+NO_USAGE: Final = Usage()
+"""What a request consumed that was refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
     """One row of the request log. Times are UTC epoch ms; ``cost_nanousd`` None means unpriced, never 0.

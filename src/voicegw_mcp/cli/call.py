@@ -81,7 +81,7 @@ def call(
     """
     import anyio  # noqa: PLC0415 - loaded when the command runs
 
-    from voicegw_mcp.transports import client  # noqa: PLC0415
+    from voicegw_mcp.transports import client  # noqa: PLC0415 - likewise
 
     given = parse_arguments(arguments or [])
     conditions = [parse_condition(text) for text in fail_if or []]

@@ -90,7 +90,7 @@ async def _survey(gateway: "Gateway", file: Path, *, requests: bool, entries: bo
     """Copy the rows (unless it is a dry run) and work out the entries without writing them."""
     import anyio  # noqa: PLC0415 - loaded when the command runs
 
-    from voicegw_mcp.core import imports  # noqa: PLC0415
+    from voicegw_mcp.core import imports  # noqa: PLC0415 - likewise
 
     async with imports.open_source(file) as source:
         rows = await anyio.to_thread.run_sync(source.count_requests) if requests else 0

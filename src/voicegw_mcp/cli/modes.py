@@ -80,7 +80,7 @@ class Mode:
             ConfigInvalid: the file is broken, so that nothing is known of the project.
         """
         from voicegw_mcp.core.access import Access  # noqa: PLC0415 - see the module docstring
-        from voicegw_mcp.core.gateway import Gateway  # noqa: PLC0415
+        from voicegw_mcp.core.gateway import Gateway  # noqa: PLC0415 - likewise
 
         if self.project is None:
             return Gateway.open(config, door=door, read_only=self.read_only)

@@ -24,7 +24,7 @@ def with_gateway(config: str | None, work: Callable[[Gateway], Awaitable[T]]) ->
     """
     import anyio  # noqa: PLC0415 - none of this is needed for --help
 
-    from voicegw_mcp.core.gateway import Gateway  # noqa: PLC0415
+    from voicegw_mcp.core.gateway import Gateway  # noqa: PLC0415 - likewise
 
     require_named(config)
 

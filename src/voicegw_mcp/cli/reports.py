@@ -42,7 +42,7 @@ def status(config: Config = None, as_json: AsJson = False) -> None:
     Exit code 0 when all works, 2 when the file is broken, 3 when the store cannot be used.
     """
     from voicegw_mcp.cli import tables  # noqa: PLC0415 - loaded when the command runs
-    from voicegw_mcp.tools.observe import get_health, get_provider_status  # noqa: PLC0415
+    from voicegw_mcp.tools.observe import get_health, get_provider_status  # noqa: PLC0415 - likewise
 
     async def work(gateway: "Gateway") -> "tuple[Health, ProviderStatuses | None]":
         health = cast("Health", await _run(gateway, get_health, {}))
@@ -99,7 +99,7 @@ def costs(
 ) -> None:
     """Show what requests cost in USD."""
     from voicegw_mcp.cli import tables  # noqa: PLC0415 - as in status()
-    from voicegw_mcp.tools.observe import get_costs  # noqa: PLC0415
+    from voicegw_mcp.tools.observe import get_costs  # noqa: PLC0415 - likewise
 
     arguments = {
         "period": period,
@@ -174,7 +174,7 @@ def logs(
 ) -> None:
     """Show logged requests, newest first."""
     from voicegw_mcp.cli import tables  # noqa: PLC0415 - as in status()
-    from voicegw_mcp.tools.observe import get_logs  # noqa: PLC0415
+    from voicegw_mcp.tools.observe import get_logs  # noqa: PLC0415 - likewise
 
     arguments: dict[str, Any] = {
         "project": project,
@@ -221,7 +221,7 @@ def projects(
 ) -> None:
     """List projects with budget and spend, or show one."""
     from voicegw_mcp.cli import tables  # noqa: PLC0415 - as in status()
-    from voicegw_mcp.tools.projects import get_project, list_projects  # noqa: PLC0415
+    from voicegw_mcp.tools.projects import get_project, list_projects  # noqa: PLC0415 - likewise
 
     if project_id is not None:
         asked = {"project_id": project_id}

@@ -61,8 +61,8 @@ def reprice(
 
     async def work(gateway: "Gateway") -> "Outcome":
         from voicegw_mcp.core import repricing  # noqa: PLC0415 - loaded when the command runs
-        from voicegw_mcp.core.periods import resolve_moments  # noqa: PLC0415
-        from voicegw_mcp.store.repricing import Selection  # noqa: PLC0415
+        from voicegw_mcp.core.periods import resolve_moments  # noqa: PLC0415 - likewise
+        from voicegw_mcp.store.repricing import Selection  # noqa: PLC0415 - likewise
 
         start, end = resolve_moments(
             start=since, end=until, timezone=gateway.catalog().settings.timezone, names=("since", "until")
@@ -89,7 +89,7 @@ def _list_runs(config: str | None, *, as_json: bool) -> None:
         return await read_runs(await gateway.store(), limit=MOST_RUNS)
 
     from voicegw_mcp.cli.tables import Column, money, print_table  # noqa: PLC0415 - as in reprice()
-    from voicegw_mcp.core.periods import iso  # noqa: PLC0415
+    from voicegw_mcp.core.periods import iso  # noqa: PLC0415 - likewise
 
     found = with_gateway(config, work)
     if as_json:
@@ -164,7 +164,7 @@ def _document(done: "Outcome", *, dry_run: bool) -> dict[str, Any]:
 
 def _show(done: "Outcome", *, dry_run: bool) -> None:
     from voicegw_mcp.cli.tables import Column, money, print_table  # noqa: PLC0415 - as in reprice()
-    from voicegw_mcp.core.periods import iso  # noqa: PLC0415
+    from voicegw_mcp.core.periods import iso  # noqa: PLC0415 - likewise
 
     total, verb = done.total(), "would change" if dry_run else "changed"
     terminal.print_line(

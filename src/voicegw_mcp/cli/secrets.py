@@ -109,7 +109,7 @@ def list_secrets(config: Config = None, as_json: AsJson = False) -> None:
 
 async def _collect(gateway: "Gateway") -> "tuple[list[Secret], str]":
     from voicegw_mcp.cli.references import Secret, find_secrets  # noqa: PLC0415 - loaded when the command runs
-    from voicegw_mcp.config import parse  # noqa: PLC0415
+    from voicegw_mcp.config import parse  # noqa: PLC0415 - likewise
 
     raw = gateway.config_file.read_bytes()
     try:

@@ -56,12 +56,12 @@ def serve(*, listen: Listen, mode: Mode, config: Config = None) -> None:
 def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
     import anyio  # noqa: PLC0415 - none of this is needed for --help
 
-    from voicegw_mcp.core.access import ACCESS_TOKEN  # noqa: PLC0415
-    from voicegw_mcp.server import build_server  # noqa: PLC0415
-    from voicegw_mcp.transports.http import listen, serve_http  # noqa: PLC0415
-    from voicegw_mcp.web.app import build_app  # noqa: PLC0415
-    from voicegw_mcp.web.hosts import bind_name, is_loopback  # noqa: PLC0415
-    from voicegw_mcp.web.identities import Identities  # noqa: PLC0415
+    from voicegw_mcp.core.access import ACCESS_TOKEN  # noqa: PLC0415 - likewise
+    from voicegw_mcp.server import build_server  # noqa: PLC0415 - likewise
+    from voicegw_mcp.transports.http import listen, serve_http  # noqa: PLC0415 - likewise
+    from voicegw_mcp.web.app import build_app  # noqa: PLC0415 - likewise
+    from voicegw_mcp.web.hosts import bind_name, is_loopback  # noqa: PLC0415 - likewise
+    from voicegw_mcp.web.identities import Identities  # noqa: PLC0415 - likewise
 
     tools = mode.choose_tools()
     hosts = _hosts(place)
@@ -127,7 +127,7 @@ def _hosts(place: Listen) -> "Hosts":
 def _who_may_call(identities: "Identities") -> tuple[str, str]:
     """Return a sentence, and what a client is to send as its token: a variable, TOKEN for one that only people know, or ""."""
     from voicegw_mcp.core.access import ACCESS_TOKEN  # noqa: PLC0415 - as above
-    from voicegw_mcp.web.identities import ENVIRONMENT_TOKEN, SHORTEST  # noqa: PLC0415
+    from voicegw_mcp.web.identities import ENVIRONMENT_TOKEN, SHORTEST  # noqa: PLC0415 - likewise
 
     if not identities.any_configured():
         return "No token is asked for: every program on this machine may call.", ""

@@ -143,7 +143,7 @@ async def _notes(gateway: "Gateway") -> list[str]:
 
 def _warnings(gateway: "Gateway") -> "Iterator[Problem]":
     from voicegw_mcp.cli.references import find_secrets  # noqa: PLC0415 - loaded when the command runs
-    from voicegw_mcp.config.parse import Problem  # noqa: PLC0415
+    from voicegw_mcp.config.parse import Problem  # noqa: PLC0415 - likewise
 
     catalog = gateway.catalog()
     parsed = catalog.configuration.source

@@ -96,8 +96,8 @@ def serve(config: str | None, mode: Mode) -> None:
     try:
         import anyio  # noqa: PLC0415 - see the module docstring
 
-        from voicegw_mcp.server import build_server  # noqa: PLC0415
-        from voicegw_mcp.transports.stdio import serve_stdio  # noqa: PLC0415
+        from voicegw_mcp.server import build_server  # noqa: PLC0415 - likewise
+        from voicegw_mcp.transports.stdio import serve_stdio  # noqa: PLC0415 - likewise
 
         tools = mode.choose_tools()  # loads the rest
         sys.stdout.flush()

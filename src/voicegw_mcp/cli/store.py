@@ -61,7 +61,7 @@ def prune(
     A running server does so by itself, every hour, when the file has cost_tracking.retention_days.
     """
     from voicegw_mcp.core import maintenance  # noqa: PLC0415 - loaded when the command runs
-    from voicegw_mcp.core.periods import iso  # noqa: PLC0415
+    from voicegw_mcp.core.periods import iso  # noqa: PLC0415 - likewise
 
     if dry_run and vacuum:
         raise InvalidInput("--dry-run and --vacuum exclude each other.", hint="Pass one of them, or none.")

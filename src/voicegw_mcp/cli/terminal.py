@@ -150,7 +150,7 @@ def print_diff(diff: str) -> None:
 
 def _table(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> Table:
     from rich.table import Table  # noqa: PLC0415 - as in console()
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - likewise
 
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:

@@ -233,19 +233,19 @@ class Catalog:
         )
         for path in secret_places(self.configuration.data):
             if self._only is None or path[0] in {"providers", "models"}:
-                yield self._problem(path, "holds a key itself", hint)
+                yield self.problem(path, "holds a key itself", hint)
 
     def _warnings(self) -> Iterator[Problem]:
         for provider in self.providers.values():
             if provider.provider_type is None:
                 near = nearest(provider.type_name, PROVIDER_TYPES, count=1)
                 hint = f"Did you mean {near[0]}?" if near else "Add `type:` with a known provider type."
-                yield self._problem(
+                yield self.problem(
                     ("providers", provider.id), f"unknown provider type {quote(provider.type_name)}", hint
                 )
         for number, key in enumerate(self.settings.auth.api_keys if self._only is None else ()):
             if key.role is None and "scopes" not in key.model_fields_set:
-                yield self._problem(
+                yield self.problem(
                     ("auth", "api_keys", number),
                     "has neither role nor scopes: it may do everything",
                     "Write `role: viewer`, `operator` or `admin`.",
@@ -294,7 +294,7 @@ class Catalog:
         if model_id not in self.models:
             yield self._dangling(path, "model", model_id)
         elif self.models[model_id].modality != modality:
-            yield self._problem(
+            yield self.problem(
                 path, f"{quote(model_id)} is a model of {self.models[model_id].modality}, not {modality}", ""
             )
 
@@ -311,9 +311,10 @@ class Catalog:
             self._guesses[kind, name] = nearest(name, self._known(kind), count=1)
         near = self._guesses.get((kind, name))
         hint = f"Did you mean {near[0]}?" if near else f"Add the {kind}, or remove the reference."
-        return self._problem(path, f"names the {kind} {quote(name)}, which does not exist", hint)
+        return self.problem(path, f"names the {kind} {quote(name)}, which does not exist", hint)
 
-    def _problem(self, path: tuple[str | int, ...], message: str, hint: str) -> Problem:
+    def problem(self, path: tuple[str | int, ...], message: str, hint: str) -> Problem:
+        """Return a problem with what is at ``path`` of the configuration, with its file, line and column."""
         mark = self.configuration.source.mark(path)
         return Problem(".".join(map(str, path)), mark.line, mark.column, message, hint, mark.file)
 

@@ -6,15 +6,13 @@ May import ``domain`` and ``core.pricing``.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from voicegw_mcp.core.pricing import cost_of
-from voicegw_mcp.domain import Modality, Usage
+from voicegw_mcp.domain import NO_USAGE, Modality, Usage
 
 if TYPE_CHECKING:
     from voicegw_mcp.core.pricing import PriceBook
-
-NOTHING: Final = Usage()
 
 
 class Charge(NamedTuple):
@@ -54,7 +52,7 @@ def charge(
         batch: whether a whole recording was transcribed: voice-prices has its price, where it is another one than that of
             streaming, under ``NAME-batch``.
     """
-    if usage == NOTHING:
+    if usage == NO_USAGE:
         return Charge(0)
     find = partial(book.find, modality=modality, provider_type=provider_type, model_id=model_id, at_ms=at_ms)
     price = find(model_name=f"{model_name}-batch") if batch else None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from voicegw_mcp.core.answer_size import MOST_BYTES, OTHER, json_bytes
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.buckets import read_newest
-from voicegw_mcp.core.periods import bucket_name, iso
+from voicegw_mcp.core.periods import iso
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.store.failures import damaged
 from voicegw_mcp.store.histogram import RELATIVE_ERROR, percentiles_of
@@ -138,7 +138,7 @@ async def latency(
         if drawn.keys() - counted.keys():  # latencies of no request
             raise damaged(store.path)
         timed = [
-            (bucket_name(start, window.timezone), _Tally(*counted[start], *drawn.get(start, ())))
+            (iso(start, window.timezone), _Tally(*counted[start], *drawn.get(start, ())))
             for start in sorted(counted, reverse=True)
         ]
     else:

@@ -238,12 +238,6 @@ def iso(moment_ms: int, timezone: str, *, milliseconds: bool = False) -> str:
     return moment.isoformat(timespec="milliseconds" if milliseconds else "seconds")
 
 
-@lru_cache(maxsize=8192)
-def bucket_name(start_ms: int, timezone: str) -> str:
-    """Return the start of a local hour or day as ``iso`` writes it; reports name the same ones again and again."""
-    return iso(start_ms, timezone)
-
-
 def _named(
     period: str,
     timezone: str,

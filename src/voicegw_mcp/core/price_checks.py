@@ -42,8 +42,7 @@ async def check_prices(gateway: Gateway) -> list[Problem]:
         if usable and (price is None or not _bills(price, entry.modality)):
             line = f"{json.dumps(entry.id, ensure_ascii=False)}: {EXAMPLES[entry.modality]}"
             found.append(
-                _problem(
-                    catalog,
+                catalog.problem(
                     ("models", entry.modality, entry.id),
                     "no price is known in the unit of its requests: they are counted as unpriced",
                     f"Write your own in USD under pricing:, such as  {line}  and run `voicegw reprice --unpriced-only`.",
@@ -56,8 +55,7 @@ def _odd_overrides(catalog: Catalog, today: dt.date) -> Iterator[Problem]:
     for model_id, prices in catalog.settings.pricing.items():
         entry = catalog.models.get(model_id)
         if entry is None and not any(model_id.startswith(f"{each}/") for each in catalog.providers):
-            yield _problem(
-                catalog,
+            yield catalog.problem(
                 ("pricing", model_id),
                 "is a price of a model of no configured provider",
                 "Own prices go by the model's id, as list_models shows it.",
@@ -66,7 +64,7 @@ def _odd_overrides(catalog: Catalog, today: dt.date) -> Iterator[Problem]:
         for number, price in enumerate(prices):
             path = ("pricing", model_id, number) if listed else ("pricing", model_id)
             if price.effective is not None and price.effective > today:
-                yield _problem(catalog, path, f"holds from {price.effective} on, which is to come", "")
+                yield catalog.problem(path, f"holds from {price.effective} on, which is to come", "")
 
 
 def _bills(price: UnitPrices, modality: Modality) -> bool:
@@ -75,8 +73,3 @@ def _bills(price: UnitPrices, modality: Modality) -> bool:
     if modality is Modality.STT:
         return price.usd_per_minute is not None
     return by_token or (modality is Modality.TTS and price.usd_per_1000_characters is not None)
-
-
-def _problem(catalog: Catalog, path: tuple[str | int, ...], message: str, hint: str) -> Problem:
-    mark = catalog.configuration.source.mark(path)
-    return Problem(".".join(map(str, path)), mark.line, mark.column, message, hint, mark.file)

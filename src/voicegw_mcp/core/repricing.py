@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from voicegw_mcp.core.charges import NOTHING, charge
-from voicegw_mcp.domain import IMPORTED, Modality
+from voicegw_mcp.core.charges import charge
+from voicegw_mcp.domain import IMPORTED, NO_USAGE, Modality
 from voicegw_mcp.errors import NotFound
 from voicegw_mcp.store import repricing as log
 from voicegw_mcp.store.ids import new_id
@@ -148,7 +148,7 @@ def _changes(
     for row in rows:
         outcome.examined += 1
         usage = row.usage()
-        if usage == NOTHING:
+        if usage == NO_USAGE:
             continue
         if not imported and _is_foreign(row):
             outcome.imported += 1

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from weakref import ref
 
 from voicegw_mcp.config.redaction import HIDDEN, hide_in_text
-from voicegw_mcp.domain import Modality, RequestRecord, RequestStatus, Usage
+from voicegw_mcp.domain import NO_USAGE, Modality, RequestRecord, RequestStatus, Usage
 from voicegw_mcp.inference import chain, context
 from voicegw_mcp.store.ids import new_id
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NOTHING: Final = Usage()
 Use: TypeAlias = "Usage | Callable[[], Usage]"
 """What was used, or what adds it up in the recorder's thread."""
 MOST_MESSAGE: Final = 500
@@ -84,7 +83,7 @@ class Attempt:
         """Settle a request of which nothing more will come."""
         self.settle(RequestStatus.CANCELLED)
 
-    def fail(self, error: BaseException, usage: Use = NOTHING, **measured: Any) -> None:
+    def fail(self, error: BaseException, usage: Use = NO_USAGE, **measured: Any) -> None:
         """Settle a request that ended with an error; one that was cancelled is no failure."""
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             self.settle(RequestStatus.CANCELLED, usage, **measured)
@@ -96,7 +95,7 @@ class Attempt:
         self.settled = True
         _live.discard(self._live)
 
-    def settle(self, status: RequestStatus, usage: Use = NOTHING, **measured: Any) -> None:
+    def settle(self, status: RequestStatus, usage: Use = NO_USAGE, **measured: Any) -> None:
         """Write the request's row; only the first call does anything. Never raises.
 
         Args:
@@ -114,7 +113,7 @@ class Attempt:
     def write(
         self,
         status: RequestStatus,
-        usage: Use = NOTHING,
+        usage: Use = NO_USAGE,
         *,
         at_ms: int | None = None,
         ttfb_ms: float | None = None,
@@ -174,7 +173,7 @@ class Attempt:
 
         leaf, kept = self.meter.leaf, self.meter.kept
         if not kept.cost_tracking:
-            usage, billed = NOTHING, Charge()
+            usage, billed = NO_USAGE, Charge()
         else:
             usage = usage() if callable(usage) else usage
             billed = self._charge(usage, at_ms)
@@ -217,7 +216,7 @@ class Attempt:
             )
         except Exception:
             logger.exception("No price for %s.", leaf.model_id)
-            return Charge(0) if usage == NOTHING else Charge()
+            return Charge(0) if usage == NO_USAGE else Charge()
 
 
 _live: Final[set[ref[Attempt]]] = set()

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from livekit.agents.stt import SpeechEventType
 
-from voicegw_mcp.domain import RequestStatus, Usage
-from voicegw_mcp.inference.attempts import NOTHING, Attempt, Use
+from voicegw_mcp.domain import NO_USAGE, RequestStatus, Usage
+from voicegw_mcp.inference.attempts import Attempt, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -143,7 +143,7 @@ class Chat(_Streamed):
                 cached_tokens=said.prompt_cached_tokens,
             )
         elif error is not None and not self._characters:
-            usage = NOTHING
+            usage = NO_USAGE
         else:
             usage = Usage(input_tokens=_tokens(sum(map(len, texts))), output_tokens=_tokens(self._characters))
         if error is not None:
@@ -161,7 +161,7 @@ class Chat(_Streamed):
             total_ms=self._since_ms(ended),
             error=error,
             texts=texts,
-            estimated=said is None and usage is not NOTHING,
+            estimated=said is None and usage is not NO_USAGE,
         )
 
 
@@ -194,7 +194,7 @@ class Speech(_Streamed):
             self.drop()
             return
         heard = self._first_ms is not None
-        usage = NOTHING
+        usage = NO_USAGE
         if heard or error is None:
             usage = partial(
                 Usage,
@@ -216,7 +216,7 @@ class Speech(_Streamed):
             total_ms=self._since_ms(self._last or time.perf_counter()),
             error=error,
             texts=(text,),
-            estimated=status is not RequestStatus.SUCCESS and usage is not NOTHING,
+            estimated=status is not RequestStatus.SUCCESS and usage is not NO_USAGE,
         )
 
 
@@ -327,12 +327,12 @@ class Listening(_Streamed):
         self._write_turn(estimated=estimated)
         rest = self._rest()
         if error is not None:
-            self.fail(error, rest, at_ms=at_ms, estimated=estimated and rest != NOTHING)
-        elif not heard_s and rest == NOTHING:
+            self.fail(error, rest, at_ms=at_ms, estimated=estimated and rest != NO_USAGE)
+        elif not heard_s and rest == NO_USAGE:
             self.drop()
         elif cancelled and not self._turns:
             self.settle(RequestStatus.CANCELLED, rest, estimated=estimated)
-        elif not self._turns or rest != NOTHING:
+        elif not self._turns or rest != NO_USAGE:
             self.settle(RequestStatus.IDLE, rest, at_ms=at_ms, estimated=estimated)
         else:
             self.drop()

@@ -83,7 +83,7 @@ async def call_tool(
         ServerUnreachable: it does not start or answer, refuses the token, or speaks no MCP.
     """
     import httpx2  # noqa: PLC0415 - see the module docstring
-    from mcp.shared.exceptions import MCPError  # noqa: PLC0415
+    from mcp.shared.exceptions import MCPError  # noqa: PLC0415 - likewise
 
     failure: Exception | None = None
     refusals: list[Refusal] = []
@@ -107,7 +107,7 @@ async def call_tool(
 
 async def _client(server: Launch | Address, stack: AsyncExitStack, refusals: list[Refusal]) -> Client:
     from mcp.client import Client  # noqa: PLC0415 - see the module docstring
-    from mcp_types import Implementation  # noqa: PLC0415
+    from mcp_types import Implementation  # noqa: PLC0415 - likewise
 
     return Client(
         await _transport(server, stack, refusals),
@@ -132,8 +132,8 @@ async def _transport(server: Launch | Address, stack: AsyncExitStack, refusals: 
             errlog=sys.stderr,
         )
     import httpx2  # noqa: PLC0415 - see the module docstring
-    from mcp.client.sse import sse_client  # noqa: PLC0415
-    from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
+    from mcp.client.sse import sse_client  # noqa: PLC0415 - likewise
+    from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415 - likewise
 
     async def note(response: httpx2.Response) -> None:
         if response.status_code >= 400:

@@ -156,7 +156,7 @@ class Recorder:
         """Wait until every row recorded before is in the store or counted as lost.
 
         Returns:
-            Whether that was so within ``timeout_s``; the rows stay in the queue otherwise.
+            Whether that was so before nothing was written for ``timeout_s``; the rows stay in the queue otherwise.
         """
         if self._thread is None and self._queue.qsize() == 0:
             return True
@@ -165,7 +165,7 @@ class Recorder:
         self._start()
         if self._ended:
             self._lose(_AFTER_END, self._drain())
-        return mark.reached.wait(timeout_s)
+        return self._wait_for(mark.reached.wait, timeout_s)
 
     def close(self, timeout_s: float = _END_S) -> bool:
         """Write what is left and end the thread; closing twice is fine.
@@ -183,7 +183,7 @@ class Recorder:
         mark = _Mark(last=True)
         self._put(mark)
         if thread is not None:
-            self._join(thread, timeout_s + _GRACE_S)
+            self._wait_for(lambda s: thread.join(s) or not thread.is_alive(), timeout_s + _GRACE_S)
         elif first:  # nothing was recorded, or no thread could be started any more
             self._work(self._source())
         else:
@@ -196,12 +196,12 @@ class Recorder:
             logger.error("%d requests were not recorded: %s", self._lost[_UNWRITTEN], self._trouble)
         return not self._lost[_UNWRITTEN]
 
-    def _join(self, thread: threading.Thread, patience_s: float) -> None:
-        """Wait for the end of the thread, until it has got on with nothing for ``patience_s``."""
-        before = -1
-        while thread.is_alive() and before != self._batches:
+    def _wait_for(self, wait: Callable[[float], bool], patience_s: float) -> bool:
+        """Return whether what is waited for came, before nothing was written for ``patience_s``."""
+        before = self._batches
+        while not (came := wait(patience_s)) and self._batches != before:
             before = self._batches
-            thread.join(patience_s)
+        return came
 
     def counts(self) -> Counts:
         """Return what became of the rows until now."""

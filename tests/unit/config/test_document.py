@@ -359,7 +359,7 @@ def edits_for(draw, data):
     return Edit(tuple(path), draw(VALUES))
 
 
-RELAXED = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+RELAXED = settings(max_examples=300, suppress_health_check=list(HealthCheck))
 
 
 @RELAXED
@@ -593,7 +593,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(JSON, JSON, st.booleans())
 def test_two_values_are_the_same_when_json_writes_them_alike(left, right, again):
     if again:
@@ -632,7 +632,7 @@ def patched(old, diff):
     return "".join(line + "\n" for line in lines).replace(NO_END + "\n", "")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.sampled_from(["a", "b", "", "c\r", "d: 1", "  d: 1"]), max_size=12),
     st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["a", "", "z", "z\r"])), max_size=4),

@@ -137,13 +137,13 @@ def test_data_and_places_are_those_of_pyyaml(loader, monkeypatch):
     assert sum(parsed_like_pyyaml(text, loader) for text in texts) > len(texts) // 4
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from([*ODD, *INPUTS]), st.integers(0))
 def test_mutated_text_means_what_pyyaml_says(text, seed):
     parsed_like_pyyaml(mutated(text, seed), parsing.Loader)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet=st.sampled_from("0123456789_:.+-eExXbTZ ~<=ynofatrulsIN"), max_size=30))
 def test_plain_scalar_means_what_pyyaml_says(word):
     parsed_like_pyyaml(
@@ -313,7 +313,7 @@ def test_string_looks_are_kept():
     assert (data["a"], data["b"], data["c"], data["d"], data["e"]) == ("yes", "no", True, 8, 45045)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet=st.sampled_from("ab:-[]{}\n &*!|>'\"#?,\t\r%@1~<"), max_size=40))
 def test_any_text_parses_like_pyyaml_or_is_a_typed_error(text):
     try:

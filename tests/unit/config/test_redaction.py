@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from voicegw_mcp.config.document import DELETE, Edit, unified_diff
 from voicegw_mcp.config.excerpt import Excerpt, apply_steps, record_steps
@@ -313,7 +313,6 @@ PLACES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(PLACES, SECRETS), max_size=8))
 def test_no_secret_is_in_what_is_shown_or_kept_and_an_undo_restores_the_bytes_or_refuses(lines):
     lines = [

@@ -284,7 +284,7 @@ def test_cells_of_two_centuries_are_as_small_as_one_day_of_them_needs():
     assert cell_size(window(start="2016-05-03", end="2026-01-01", timezone="America/Caracas"), "hour") == HOUR
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(ZONES),
     st.sampled_from(["hour", "day"]),

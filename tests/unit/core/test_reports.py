@@ -143,7 +143,7 @@ COST_GROUPS = ["provider", "model", "project", "modality", "day", "hour", "sessi
 LATENCY_GROUPS = ["model", "provider", "project", "modality", "hour", "day"]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     window=windows(),
     only=filters,
@@ -215,7 +215,7 @@ def check_stats(stats, rows):
             assert abs(percentiles[f"p{percent}"] - truth) <= truth * 0.02 + 0.0051
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     window=windows(),
     only=filters,
@@ -241,7 +241,7 @@ def test_latencies_equal_those_of_the_rows_within_the_stated_error(path, window,
         check_stats(group, expected[group.key])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(window=windows())
 def test_spend_is_the_cost_of_each_project(path, window):
     found = ask(path, spend, window)

@@ -140,7 +140,7 @@ class Process(RuleBasedStateMachine):
             assert spent == self.truth(self.known)
 
 
-Process.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Process.TestCase.settings = settings(max_examples=150, stateful_step_count=30)
 TestProcess = Process.TestCase
 
 

@@ -183,7 +183,7 @@ def _few_looks_before_the_indexes(request, monkeypatch):
     monkeypatch.setattr("voicegw_mcp.store.error_search._SCANNED", 2)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     log=logs(),
     queries=st.lists(st.one_of(filters, searches), min_size=12, max_size=25),

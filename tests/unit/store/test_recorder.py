@@ -14,6 +14,7 @@ from tests.factories import DAY, NOW, request_record
 
 from voicegw_mcp.domain import Usage
 from voicegw_mcp.store import recorder as module
+from voicegw_mcp.store.batches import BatchWriter
 from voicegw_mcp.store.recorder import Counts, Recorder
 from voicegw_mcp.store.schema import connect, prepare
 
@@ -71,6 +72,20 @@ def test_rows_are_in_the_log_and_the_sums_after_a_flush(path, recorder):
     assert len(stored(path)) == 1200
     assert sums(path) == (1200, sum(range(1200)), 1200, 1200)
     assert recorder.counts() == Counts(1200, 0, {})
+
+
+def test_a_flush_waits_as_long_as_a_slow_store_gets_on(path, recorder, monkeypatch):
+    write, pause = BatchWriter.write, threading.Event()
+
+    def write_slowly(*arguments):
+        pause.wait(0.6)
+        return write(*arguments)
+
+    monkeypatch.setattr(BatchWriter, "write", write_slowly)
+    for number in range(4 * 2000):
+        recorder.record(row(number))
+    assert recorder.flush(timeout_s=1.5)
+    assert len(stored(path)) == 8000
 
 
 def test_a_row_is_written_within_the_window_without_being_asked_for(path, recorder):
@@ -468,7 +483,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(threads=st.lists(ACTIONS, min_size=1, max_size=3))
 def test_whatever_the_order_every_row_is_stored_once_or_counted_as_lost(threads, tmp_path_factory):
     path = tmp_path_factory.mktemp("recorder") / "voicegw.db"

@@ -1,12 +1,14 @@
 """What goes wrong beside the request, and what plugins other than the installed ones may do with LiveKit's channel."""
 
+import gc
 import time
+from weakref import ref
 
 import pytest
 from livekit.agents import llm
 from livekit.agents.stt import RecognitionUsage, SpeechData, SpeechEvent, SpeechEventType
 from tests.loopback import Fault
-from tests.metering.desk import ONCE, PRICES, ask, audio, conversation
+from tests.metering.desk import ONCE, PRICES, SAID, ask, audio, conversation
 
 from voicegw_mcp import inference
 from voicegw_mcp.core.pricing import PriceBook
@@ -33,6 +35,51 @@ async def stream(desk):
     ears = desk.own(inference.STT("deepgram/nova-3"))
     async with ears.stream(conn_options=ONCE) as stream:
         yield stream
+
+
+async def read_and_let_go(stream, begin):
+    """Use a stream to its end; return it weakly."""
+    async with stream:
+        begin(stream)
+        stream.end_input()
+        async for _ in stream:
+            pass
+    return ref(stream)
+
+
+async def test_a_stream_that_ended_is_gone_without_the_garbage_collector(desk):
+    """Its pauses are an agent's: what each request leaves to it would make them longer and more frequent."""
+    await desk.start("cartesia", "deepgram")
+    voice = desk.own(inference.TTS("cartesia/sonic-3"))
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    heard = ears.stream(conn_options=ONCE)
+    hook = heard.push_frame
+    gc.disable()
+    try:
+        spoken = await read_and_let_go(voice.stream(conn_options=ONCE), lambda each: each.push_text(SAID))
+        assert spoken() is None
+        await read_and_let_go(heard, lambda each: each.push_frame(audio(100)))
+    finally:
+        gc.enable()
+    assert heard.push_frame != hook  # LiveKit's own again
+    assert vars(heard._event_ch).keys().isdisjoint({"send_nowait", "close"})
+    assert [row.status for row in desk.rows()] == ["success"] * 2
+
+
+async def test_what_somebody_else_put_before_a_stream_stays(desk):
+    await desk.start("deepgram")
+    pushed = []
+    stream = desk.own(inference.STT("deepgram/nova-3")).stream(conn_options=ONCE)
+    push = stream.push_frame
+
+    def count(frame):
+        pushed.append(frame)
+        push(frame)
+
+    stream.push_frame = count
+    await read_and_let_go(stream, lambda each: each.push_frame(audio(300)))
+    assert (stream.push_frame, len(pushed)) == (count, 1)
+    assert desk.row().status == "success"
 
 
 async def test_a_look_at_the_file_that_fails_does_not_stop_a_request(desk, monkeypatch, caplog):

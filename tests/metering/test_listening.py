@@ -75,8 +75,8 @@ async def test_a_turn_is_written_before_the_next_one_when_it_waits_too_long(desk
     await desk.start("deepgram")
     written = asyncio.Event()
     monkeypatch.setattr(streams, "TURN_S", 0)
-    write = streams.Listening._write
-    monkeypatch.setattr(streams.Listening, "_write", lambda *a, **k: (write(*a, **k), written.set()))
+    write = streams.Listening.write
+    monkeypatch.setattr(streams.Listening, "write", lambda *a, **k: (write(*a, **k), written.set()))
     ears = desk.own(inference.STT("deepgram/nova-3"))
     async with ears.stream(conn_options=ONCE) as stream:
         assert await turn(stream)

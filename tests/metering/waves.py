@@ -80,7 +80,7 @@ class Loop:
 OURS = [
     (Attempt, "__init__"),
     (Meter, "_enter"),
-    *((kind, name) for kind in (Chat, Speech, Listening) for name in ("see", "see_end")),
+    *((kind, name) for kind in (Chat, Speech, Listening) for name in ("watch", "see", "_end")),
     (Listening, "hear"),
     (Recognition, "end"),
 ]

@@ -117,13 +117,14 @@ class Spending:
         self._asked_at = seconds()
         self._due = False
         self._troubled = False
-        self._timezones: Mapping[str, str] = {}
+        self.followed: Mapping[str, str] = {}
+        """The projects that are followed, and the zones of their days."""
         self._days: dict[str, _Day] = {}
         self._rows: dict[str, dict[str, _Own]] = {}
 
     def follow(self, timezones: Mapping[str, str]) -> None:
         """Follow these projects (id -> zone of their days) and no others from now on; reads the store soon."""
-        self._timezones = dict(timezones)
+        self.followed = dict(timezones)
         self._ask()
 
     def note(self, project: str, make: Make, *, recorded: bool) -> Make:
@@ -136,7 +137,7 @@ class Spending:
             make: makes it; is called once.
             recorded: whether it goes to the recorder.
         """
-        if project not in self._timezones:
+        if project not in self.followed:
             return make
         draft = _Draft(make)
         self._drafts.put((draft, recorded))
@@ -218,7 +219,7 @@ class Spending:
                 going = self._bell.get(timeout=REFRESH_S)
             except Empty:
                 self._asked_at = self._seconds()
-                self._due = bool(self._timezones)
+                self._due = bool(self.followed)
             if going:
                 self.work_off()
 
@@ -263,7 +264,7 @@ class Spending:
 
     def _refresh(self) -> None:
         now_ms = self._now_ms()
-        days = {project: self._begin_day(project, zone, now_ms) for project, zone in self._timezones.items()}
+        days = {project: self._begin_day(project, zone, now_ms) for project, zone in self.followed.items()}
         try:
             with self._reading, self._state() as state:
                 stored = {
@@ -288,9 +289,9 @@ class Spending:
                     day.stored = stored[project]
                     self._count_own(project, day)
                     day.known.set()
-            for project in self._rows.keys() - self._timezones.keys():
+            for project in self._rows.keys() - self.followed.keys():
                 del self._rows[project]
-            for project in self._days.keys() - self._timezones.keys():
+            for project in self._days.keys() - self.followed.keys():
                 del self._days[project]
 
     def _unseen(self) -> list[str]:

@@ -65,8 +65,7 @@ class Attempt:
         self.meter = meter
         self.project = meter.begin()
         self.session = context.session_id()
-        self.chain = chain.current.get()
-        self.probe = chain.probing.get()
+        _, self.chain, self.probe = chain.place.get()
         self.fallback_from = None if self.chain is None or self.probe else self.chain.before(meter.leaf)
         self.at_ms = meter.now_ms()
         self.started = time.perf_counter()
@@ -139,8 +138,6 @@ class Attempt:
                 status = RequestStatus.PROBE
             elif status is RequestStatus.SUCCESS and self.fallback_from is not None:
                 status = RequestStatus.FALLBACK
-            runtime = self.meter.runtime
-            recorder, budgets = runtime.recorder_in_use(), runtime.budgets_in_use()
             make = partial(
                 self._row,
                 status,
@@ -151,10 +148,7 @@ class Attempt:
                 None if error is None else Problem(*describe(error), list(texts), self.meter.keys()),
                 estimated,
             )
-            if budgets is not None:
-                make = budgets.spending.note(self.project, make, recorded=recorder is not None)
-            if recorder is not None:
-                recorder.record(make)
+            self.meter.runtime.record(self.project, make)
         except Exception:
             logger.exception("A request on %s was not recorded.", self.meter.leaf.model_id)
 

@@ -1,18 +1,18 @@
-"""Who belongs together when one request is tried on several instances: context variables that the tasks of a request inherit.
+"""What a context works on: one context variable that the tasks of a request inherit.
 
-LiveKit's adapters start a task per request and others for what recovers; each inherits the context it was started in.
+LiveKit's adapters start a task per request and others for what recovers; each inherits the context it was started in. It is one
+variable and not one for each of its parts because it is read and set in every request.
 Imports ``inference.leaf`` only.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from voicegw_mcp.inference.leaf import Leaf
 
@@ -46,19 +46,20 @@ class Chain:
         return next(before.model_id for before, each in pairwise(self._leaves) if each is leaf)
 
 
-current: Final[ContextVar[Chain | None]] = ContextVar("voicegw_chain", default=None)
-"""The request that what happens in this context belongs to; None outside of fallback lists."""
+class Place(NamedTuple):
+    """What a context works on.
 
-probing: Final[ContextVar[bool]] = ContextVar("voicegw_probing", default=False)
-"""Whether what happens in this context only asks if an instance that failed works again."""
+    Args:
+        meter: whose request it is: some plugins synthesize by calling their own ``stream``. None outside of requests.
+        chain: the request on its way through a fallback list; None outside of those.
+        probing: whether what happens here only asks if an instance that failed works again.
+    """
+
+    meter: object = None
+    chain: Chain | None = None
+    probing: bool = False
 
 
-@contextmanager
-def apart() -> Generator[None]:
-    """Leave the request, and the probe, that this context belongs to while the block runs."""
-    request, probe = current.set(None), probing.set(False)
-    try:
-        yield
-    finally:
-        current.reset(request)
-        probing.reset(probe)
+NOWHERE: Final = Place()
+
+place: Final[ContextVar[Place]] = ContextVar("voicegw_place", default=NOWHERE)

@@ -131,11 +131,11 @@ class _Fallback:
 
     @contextmanager
     def _as_one(self) -> Generator[None]:
-        token = chain.current.set(chain.Chain(self._leaves))
+        token = chain.place.set(chain.place.get()._replace(chain=chain.Chain(self._leaves)))
         try:
             yield
         finally:
-            chain.current.reset(token)
+            chain.place.reset(token)
 
     def _choose_options(self, kwargs: dict[str, Any]) -> None:
         if (
@@ -155,11 +155,11 @@ class _Fallback:
             if now < self._next_probe.get(id(instance), now):
                 return
             self._next_probe[id(instance)] = now + COOLDOWN_S
-            token = chain.probing.set(True)
+            token = chain.place.set(chain.place.get()._replace(probing=True))
             try:
                 probe(*args, **kwargs)
             finally:
-                chain.probing.reset(token)
+                chain.place.reset(token)
 
         prober._try_recovery = hold  # noqa: SLF001 - see above
 

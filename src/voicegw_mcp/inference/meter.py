@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import WeakSet
@@ -41,9 +40,6 @@ It returns None, or an instance of the same kind that shall serve the request in
 
 _ERRORS: Final = {Modality.LLM: llm.LLMError, Modality.STT: stt.STTError, Modality.TTS: tts.TTSError}
 
-_inside: Final[ContextVar[object]] = ContextVar("voicegw_inside", default=None)
-"""The meter whose request this context works on: some plugins synthesize by calling their own ``stream``."""
-
 
 class Meter:
     """The meter of one instance.
@@ -70,6 +66,7 @@ class Meter:
         self._instance = instance
         self._guard = guard
         self._conn_options = conn_options
+        self._inside = chain.Place(meter=self)
         self._followed: Catalog | None = None
         self._go_by(runtime.catalog())
         self._streams: WeakSet[Any] = WeakSet()
@@ -170,12 +167,11 @@ class Meter:
 
         @wraps(original)
         def emit(*args: Any, **kwargs: Any) -> None:
-            inside = _inside.set(None)
+            token = chain.place.set(chain.NOWHERE)
             try:
-                with chain.apart():
-                    original(*args, **kwargs)
+                original(*args, **kwargs)
             finally:
-                _inside.reset(inside)
+                chain.place.reset(token)
 
         self._instance.emit = emit
 
@@ -190,7 +186,8 @@ class Meter:
 
         @wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if _inside.get() is self:
+            place = chain.place.get()
+            if place.meter is self:
                 return original(*args, **kwargs)
             if self._conn_options is not None:
                 self._choose_options(kwargs)
@@ -199,14 +196,14 @@ class Meter:
             if instead is not None:
                 attempt.drop()
                 return getattr(instead, name)(*args, **kwargs)
-            inside = _inside.set(self)
+            token = chain.place.set(self._inside if place is chain.NOWHERE else place._replace(meter=self))
             try:
                 stream = original(*args, **kwargs)
             except BaseException as error:
                 attempt.fail(error)
                 raise
             finally:
-                _inside.reset(inside)
+                chain.place.reset(token)
             try:
                 attempt.watch(stream)
             except Exception:
@@ -224,7 +221,8 @@ class Meter:
 
         @wraps(original)
         async def recognize(*args: Any, **kwargs: Any) -> Any:
-            if _inside.get() is self:
+            place = chain.place.get()
+            if place.meter is self:
                 return await original(*args, **kwargs)
             if self._conn_options is not None:
                 self._choose_options(kwargs)
@@ -233,14 +231,14 @@ class Meter:
             if instead is not None:
                 attempt.drop()
                 return await instead.recognize(*args, **kwargs)
-            inside = _inside.set(self)
+            token = chain.place.set(self._inside if place is chain.NOWHERE else place._replace(meter=self))
             try:
                 event = await original(*args, **kwargs)
             except BaseException as error:
                 attempt.end(error)
                 raise
             finally:
-                _inside.reset(inside)
+                chain.place.reset(token)
             attempt.end(None)
             return event
 

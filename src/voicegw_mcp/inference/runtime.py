@@ -18,11 +18,14 @@ from voicegw_mcp.errors import InvalidInput, quote
 from voicegw_mcp.inference import resolution
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from voicegw_mcp.config.secrets import Lookup
     from voicegw_mcp.core.budgets import Budgets
     from voicegw_mcp.core.catalog import Catalog, ProjectEntry
     from voicegw_mcp.core.gateway import Gateway
     from voicegw_mcp.core.pricing import PriceBook
+    from voicegw_mcp.domain import RequestRecord
     from voicegw_mcp.inference.leaf import Leaf
     from voicegw_mcp.store.recorder import Recorder
 
@@ -49,6 +52,7 @@ class Runtime:
         self._path: Path | None = None
         self._seen: Catalog | None = None
         self._looked_at = 0.0
+        self._priced: tuple[Gateway, PriceBook, float] | None = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
                 before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._begin_anew
@@ -108,8 +112,14 @@ class Runtime:
         return self._seen or self.catalog()
 
     def prices(self) -> PriceBook:
-        """Return the prices, own ones first; raises as ``catalog``."""
-        return self.gateway().prices()
+        """Return the prices as they were at most ``LOOK_EVERY_S`` ago, own ones first; raises as ``catalog``.
+
+        Rows are priced one by one in a thread, and each look at the files there takes the interpreter's lock from the event loop anew.
+        """
+        gateway, now = self.gateway(), time.monotonic()
+        if self._priced is None or self._priced[0] is not gateway or now - self._priced[2] > LOOK_EVERY_S:
+            self._priced = gateway, gateway.prices(), now
+        return self._priced[1]
 
     def now_ms(self) -> int:
         """Return the time, UTC epoch ms."""
@@ -144,6 +154,19 @@ class Runtime:
     def recorder_in_use(self) -> Recorder | None:
         """Return the recorder that ``recorder`` returned last, without a look at the file; raises as that."""
         return self._recorder if self._seen is not None else self.recorder()
+
+    def record(self, project: str, make: Callable[[], RequestRecord]) -> None:
+        """Count a row of a project towards its budget, and put it into the queue of ``recorder_in_use``; raises as that.
+
+        Args:
+            project: whose it is.
+            make: makes it, in another thread.
+        """
+        recorder, budgets = self.recorder_in_use() if self._seen is None else self._recorder, self._budgets
+        if budgets is not None and project in budgets.spending.followed:
+            make = budgets.spending.note(project, make, recorded=recorder is not None)
+        if recorder is not None:
+            recorder.record(make)
 
     def budgets(self) -> Budgets:
         """Return what checks the budgets; it begins to read the store with the first configuration that has one."""

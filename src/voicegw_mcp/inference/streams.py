@@ -50,7 +50,7 @@ class _Streamed(Attempt):
         """Watch a stream that was just made; its tasks have not begun yet."""
         self._stream = stream
         channel = stream._event_ch  # noqa: SLF001 - what plugins send into; all of LiveKit's streams have it
-        self._pass_on, self._close = channel.send_nowait, channel.close
+        self._pass_on = channel.send_nowait
         channel.send_nowait, channel.close = self.send, self.close
 
     def send(self, item: Any) -> None:
@@ -62,14 +62,14 @@ class _Streamed(Attempt):
             logger.exception("An answer of %s was not measured.", self.meter.leaf.model_id)
 
     def close(self) -> None:
-        """Take the end of the plugin's work; LiveKit may say it twice."""
-        self._close()
-        if not self.settled:
-            self.see_end()
-
-    def see_end(self) -> None:
-        """Settle the request, as soon as its task has ended."""
-        task = self._task()
+        """Take the end of the plugin's work, as soon as its task has ended; LiveKit may say it twice."""
+        stream = self._stream
+        channel = stream._event_ch  # noqa: SLF001 - see watch()
+        # The channel is LiveKit's own again: what stays hung into it would have to wait for the garbage collector.
+        channel.__dict__.pop("send_nowait", None)
+        channel.__dict__.pop("close", None)
+        channel.close()
+        task = getattr(stream, "_task", None) or getattr(stream, "_synthesize_task", None)
         if task is None or task.done():
             self._end(task)
         else:  # the plugin said itself that nothing more comes
@@ -86,9 +86,6 @@ class _Streamed(Attempt):
     def abandon(self) -> None:
         """Settle a request of which nothing more will come."""
         self.finish(None, cancelled=True)
-
-    def _task(self) -> asyncio.Task[Any] | None:
-        return getattr(self._stream, "_task", None) or getattr(self._stream, "_synthesize_task", None)
 
     def _end(self, task: asyncio.Task[Any] | None) -> None:
         if self.settled:
@@ -181,9 +178,8 @@ class Speech(_Streamed):
             # LiveKit's mark: when the first text went to the provider. An agent's text comes slowly, as its model writes it.
             self.started = getattr(self._stream, "_started_time", 0) or self.started
             self._first_ms = (self._last - self.started) * 1000
-        frame = item.frame
-        self._samples += frame.samples_per_channel
-        self._rate = frame.sample_rate
+            self._rate = item.frame.sample_rate
+        self._samples += item.frame.samples_per_channel
         if item.is_final:
             self._final = True
 
@@ -257,23 +253,30 @@ class Recognition(Attempt):
 class Listening(_Streamed):
     """A stream that transcribes: a row for each final transcript, and rows for time in which none came."""
 
-    def __init__(self, meter: Meter) -> None:
-        super().__init__(meter)
-        self._used_s = 0.0
-        self._tokens = [0, 0]
-        self._written = Usage()
-        self._turns = 0
-        self._turn: tuple[int, float | None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._marks: deque[tuple[float, float]] = deque(maxlen=_MOST_MARKS)
-        self._before_s = self._pushed_s = 0.0
-        self._offset = 0.0
+    _used_s = 0.0
+    _input_tokens = 0
+    _output_tokens = 0
+    _written = NO_USAGE
+    _turns = 0
+    _turn: tuple[int, float | None] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _before_s = 0.0
+    _pushed_s = 0.0
+    _offset = 0.0
 
     def watch(self, stream: Any) -> None:
         """Watch a stream, and when audio is pushed into it."""
         super().watch(stream)
+        self._marks: deque[tuple[float, float]] = deque(maxlen=_MOST_MARKS)
         self._push = stream.push_frame
         stream.push_frame = self.push_frame
+
+    def close(self) -> None:
+        """Take the end of the plugin's work."""
+        stream = self._stream
+        if stream.__dict__.get("push_frame") == self.push_frame:  # nobody else's; see _Streamed.close
+            del stream.push_frame
+        super().close()
 
     def push_frame(self, frame: Any) -> None:
         """Take the audio that is recognized."""
@@ -299,27 +302,26 @@ class Listening(_Streamed):
         if item.type == SpeechEventType.RECOGNITION_USAGE and item.recognition_usage is not None:
             used = item.recognition_usage
             self._used_s += used.audio_duration
-            self._tokens[0] += used.input_tokens
-            self._tokens[1] += used.output_tokens
+            self._input_tokens += used.input_tokens
+            self._output_tokens += used.output_tokens
             if self._turn is None and self._used_s * 1000 - self._written.audio_ms >= IDLE_MS:
-                self._write(RequestStatus.IDLE)
+                self.write(RequestStatus.IDLE, self._rest(), at_ms=self.meter.now_ms())
         elif (
             item.type == SpeechEventType.FINAL_TRANSCRIPT and item.alternatives and item.alternatives[0].text
         ):
             self._write_turn()
             self._turns += 1
-            self._turn = (self.meter.runtime.now_ms(), self._latency_ms(item))
+            self._turn = (self.meter.now_ms(), self._latency_ms(item))
             self._timer = asyncio.get_running_loop().call_later(TURN_S, self._write_turn)
 
     def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
         """Write what was not written yet, and settle."""
         heard_s = self._before_s + self._pushed_s
-        estimated = not self._used_s and not any(self._tokens) and bool(heard_s)
+        estimated = not (self._used_s or self._input_tokens or self._output_tokens) and bool(heard_s)
         # A plugin that reports nothing: what was sent is what was heard, unless it never got through.
         estimated = estimated and (error is None or bool(self._turns))
         if estimated:
             self._used_s = heard_s
-        at_ms = self.meter.runtime.now_ms()
         if self._turn is not None and error is None:
             self._write_turn(estimated=estimated)
             self.drop()
@@ -327,13 +329,13 @@ class Listening(_Streamed):
         self._write_turn(estimated=estimated)
         rest = self._rest()
         if error is not None:
-            self.fail(error, rest, at_ms=at_ms, estimated=estimated and rest != NO_USAGE)
+            self.fail(error, rest, at_ms=self.meter.now_ms(), estimated=estimated and rest != NO_USAGE)
         elif not heard_s and rest == NO_USAGE:
             self.drop()
         elif cancelled and not self._turns:
             self.settle(RequestStatus.CANCELLED, rest, estimated=estimated)
         elif not self._turns or rest != NO_USAGE:
-            self.settle(RequestStatus.IDLE, rest, at_ms=at_ms, estimated=estimated)
+            self.settle(RequestStatus.IDLE, rest, at_ms=self.meter.now_ms(), estimated=estimated)
         else:
             self.drop()
 
@@ -344,22 +346,20 @@ class Listening(_Streamed):
             self._timer = None
         if self._turn is not None:
             (at_ms, latency_ms), self._turn = self._turn, None
-            self._write(RequestStatus.SUCCESS, at_ms=at_ms, total_ms=latency_ms, estimated=estimated)
-
-    def _write(self, status: RequestStatus, **measured: Any) -> None:
-        measured.setdefault("at_ms", self.meter.runtime.now_ms())
-        self.write(status, self._rest(), **measured)
+            self.write(
+                RequestStatus.SUCCESS, self._rest(), at_ms=at_ms, total_ms=latency_ms, estimated=estimated
+            )
 
     def _rest(self) -> Usage:
         """Return what was used since the row before; all rows together are what was used, to the millisecond."""
-        total = Usage(
-            audio_ms=round(self._used_s * 1000), input_tokens=self._tokens[0], output_tokens=self._tokens[1]
-        )
+        total = Usage(round(self._used_s * 1000), self._input_tokens, self._output_tokens)
         before, self._written = self._written, total
+        if before is NO_USAGE:
+            return total
         return Usage(
-            audio_ms=total.audio_ms - before.audio_ms,
-            input_tokens=total.input_tokens - before.input_tokens,
-            output_tokens=total.output_tokens - before.output_tokens,
+            total.audio_ms - before.audio_ms,
+            total.input_tokens - before.input_tokens,
+            total.output_tokens - before.output_tokens,
         )
 
     def _latency_ms(self, event: Any) -> float | None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import random
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,14 +38,19 @@ if TYPE_CHECKING:
     from part import Run
 
 TITLE = "Metering"
-CALLS = 150
+CALLS = 400
+BLOCK = 50
+DRAWS = 400
 ASKED = 20_000
 AT_ONCE = 256
 METHOD = f"""\
 The same call of a LiveKit plugin metered and bare, in turns within one process, against a provider on loopback in a process of its
-own. Longer, p50, and more CPU are the median difference of neighbours, more CPU that of the thread of the event loop; longer, p99, is
-the difference of both percentiles. A call takes milliseconds and varies by more than what is looked for, so the time in our own
-code alone is measured as well. What stands before each request is asked by itself, {ASKED:,} times on end. The imports are CPU time
+own, from its beginning until its stream is closed and the caller goes on. Longer, p50, and more CPU are the median difference of
+neighbours, which of the two is first being left to chance; more CPU is that of the thread of the event loop. In brackets is the interval
+that holds the median with 95 % (from its order statistics). Longer, p99, is the difference of both percentiles of calls made in blocks of
+{BLOCK}, metered and bare by turns, so that what comes after a call (its row is priced and written in another thread, its garbage is
+collected) falls on calls of its own kind; in brackets the 95 % interval of {DRAWS} bootstrap samples. A call takes milliseconds and
+varies by more than what is looked for, so the time in our own code alone is measured as well, with the least and the most of the rounds. What stands before each request is asked by itself, {ASKED:,} times on end. The imports are CPU time
 of processes of their own, in turns. For stalls, {AT_ONCE} callers at once go through the three stages (recognize, chat, synthesize)
 with and without meters, in turns: a task that wants to run every 5 ms tells how late it came, and each stretch of our own code
 how much CPU time it took.
@@ -143,23 +151,22 @@ async def _stalls(run: Run) -> list[Figure]:
 
 
 async def _measure(run: Run) -> list[Figure]:
-    found: dict[tuple[str, str], list[float]] = {}
-    calls = 10 if run.short else CALLS
+    figures: list[Figure] = []
+    calls = BLOCK if run.short else CALLS
     async with providers(run.folder, "openai", "deepgram", "cartesia"):
         with Progress("metering", len(STAGES) * run.rounds) as progress:
             for name, (modality, model, call) in STAGES.items():
-                models = {modality: model}
+                models, found = {modality: model}, Compared()
                 async with stages(models=models) as metered, stages(metered=False, models=models) as bare:
-                    for turn in range(run.rounds + 1):
-                        figures = await _compare(metered[modality], bare[modality], call, calls)
-                        if turn:  # the first one connects
-                            for column, value in figures.items():
-                                found.setdefault((name, column), []).append(value)
-                            progress.step()
-    return [
-        Figure(name, "us", tuple(values), BARS.get(column), table=ADDED, column=column, interval=True)
-        for (name, column), values in found.items()
-    ]
+                    await _compare(metered[modality], bare[modality], call, 2, Compared())  # connects
+                    for _ in range(run.rounds):
+                        await _compare(metered[modality], bare[modality], call, calls, found)
+                        progress.step()
+                figures += [
+                    Figure(name, "us", values, BARS.get(column), table=ADDED, column=column, interval=True)
+                    for column, values in found.columns().items()
+                ]
+    return figures
 
 
 def _ask_the_guard(run: Run) -> list[Figure]:
@@ -202,33 +209,88 @@ def _ask(guard: Callable[..., object], leaf: object, project: str) -> float:
     return 1e6 * (time.perf_counter() - began) / ASKED
 
 
+@dataclass
+class Compared:
+    """What was measured of one kind of call, in microseconds.
+
+    Args:
+        pairs: of a metered call and its bare neighbour, each wall and CPU time.
+        blocks: wall times of calls made in blocks, by whether they are metered.
+        own: time in our own code, by round.
+    """
+
+    pairs: list[tuple[tuple[float, float], tuple[float, float]]] = field(default_factory=list)
+    blocks: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
+    own: list[list[float]] = field(default_factory=list)
+
+    def columns(self) -> dict[str, tuple[float, ...]]:
+        """Return the columns of a row: of differences the estimate between the ends of its interval."""
+        return {
+            "bare, p50": (statistics.median(bare[0] for _, bare in self.pairs),),
+            "own code, p50": tuple(map(statistics.median, self.own)),
+            "own code, p99": tuple(map(_p99, self.own)),
+            "more CPU, p50": _median([ours[1] - bare[1] for ours, bare in self.pairs]),
+            "longer, p50": _median([ours[0] - bare[0] for ours, bare in self.pairs]),
+            "longer, p99": _difference(self.blocks[True], self.blocks[False]),
+        }
+
+
 async def _compare(
-    metered: object, bare: object, call: Callable[..., Awaitable[Any]], calls: int
-) -> dict[str, float]:
-    took: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
-    for number in range(2 * calls):
-        ours = (number + number // 2) % 2 == 0  # neither is always the first of a pair
-        began, busy = time.perf_counter(), time.thread_time()
-        await call(metered if ours else bare, options=OPTIONS)
-        took[ours].append((1e6 * (time.perf_counter() - began), 1e6 * (time.thread_time() - busy)))
+    metered: object, bare: object, call: Callable[..., Awaitable[Any]], calls: int, found: Compared
+) -> None:
+    """Make calls of both, and add what they took to ``found``."""
+    took: dict[bool, tuple[float, float]] = {}
+    for _ in range(calls):
+        first = random.random() < 0.5  # noqa: S311 - neither shall always come after the other
+        for ours in (first, not first):
+            took[ours] = await _time(call, metered if ours else bare)
+        found.pairs.append((took[True], took[False]))
+    recorder = runtime.current().recorder()
+    assert recorder is not None
+    for number in range(2 * calls // BLOCK):
+        ours = (number + number // 2) % 2 == 0  # neither is always the first of two
+        recorder.flush()
+        found.blocks[ours] += [(await _time(call, metered if ours else bare))[0] for _ in range(BLOCK)]
     own: list[float] = []
     async with watched(time.perf_counter) as loop:
-        for _ in range(calls):
+        for _ in range(calls // 2):
             loop.ours.clear()
             await call(metered, options=OPTIONS)
             own.append(1e6 * sum(loop.ours))
-    pairs = [
-        (ours[0] - theirs[0], ours[1] - theirs[1])
-        for ours, theirs in zip(took[True], took[False], strict=True)
-    ]
-    return {
-        "bare, p50": statistics.median(wall for wall, _ in took[False]),
-        "own code, p50": statistics.median(own),
-        "own code, p99": _p99(own),
-        "more CPU, p50": statistics.median(cpu for _, cpu in pairs),
-        "longer, p50": statistics.median(wall for wall, _ in pairs),
-        "longer, p99": _p99([wall for wall, _ in took[True]]) - _p99([wall for wall, _ in took[False]]),
-    }
+    found.own.append(own)
+
+
+async def _time(call: Callable[..., Awaitable[Any]], instance: object) -> tuple[float, float]:
+    """Return the wall time and the thread's CPU time of a call."""
+    began, busy = time.perf_counter(), time.thread_time()
+    await call(instance, options=OPTIONS)
+    return 1e6 * (time.perf_counter() - began), 1e6 * (time.thread_time() - busy)
+
+
+def _median(values: list[float]) -> tuple[float, float, float]:
+    """Return the median between the order statistics that hold it with 95 %."""
+    ordered = sorted(values)
+    reach = math.ceil(1.96 * math.sqrt(len(ordered)) / 2)
+    middle = len(ordered) // 2
+    return (
+        ordered[max(0, middle - reach)],
+        statistics.median(ordered),
+        ordered[min(len(ordered) - 1, middle + reach)],
+    )
+
+
+def _difference(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
+    """Return the difference of both 99th percentiles between the ends of its bootstrap interval."""
+    drawn = sorted(
+        _p99(random.choices(ours, k=len(ours))) - _p99(random.choices(theirs, k=len(theirs)))  # noqa: S311 - samples
+        for _ in range(DRAWS)
+    )
+    found = _p99(ours) - _p99(theirs)
+    return (
+        min(found, drawn[round(0.025 * DRAWS)]),
+        found,
+        max(found, drawn[round(0.975 * DRAWS) - 1]),
+    )
 
 
 def _p99(values: list[float]) -> float:

@@ -39,6 +39,7 @@ _TABLES: Final = (
     "series",
     "price",
     "repriced",
+    "credited",
     "changes",
     "retention",
     "lost",

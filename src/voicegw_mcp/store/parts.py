@@ -57,6 +57,26 @@ class StatusRow(NamedTuple):
     requests: int
 
 
+class TotalRow(NamedTuple):
+    """All that is summed of the requests of one series and status. Money in nano-USD, latencies in microseconds."""
+
+    project: str
+    modality: str
+    provider: str
+    model_id: str
+    status: str
+    requests: int
+    unpriced: int
+    cost_nanousd: int
+    audio_ms: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    characters: int
+    ttfb_sum_us: int
+    total_sum_us: int
+
+
 class LatencyRow(NamedTuple):
     """How long the requests of one series took together, in microseconds; failed ones are only counted."""
 
@@ -175,6 +195,18 @@ class StatusCosts(Part[StatusRow]):
     def decode(self, rows: list[Row]) -> list[StatusRow]:
         """See ``Part``."""
         return list(map(StatusRow._make, rows))
+
+
+class SeriesTotals(Part[TotalRow]):
+    """What there is of each series, by status."""
+
+    def statement(self, spans: Sequence[Span]) -> tuple[str, Sequence[object]]:
+        """See ``Part``."""
+        return _by_series(TotalRow._fields[5:], spans, "series_id, status")
+
+    def decode(self, rows: list[Row]) -> list[TotalRow]:
+        """See ``Part``."""
+        return list(map(TotalRow._make, rows))
 
 
 class SeriesLatencies(Part[LatencyRow]):

@@ -48,6 +48,7 @@ CREATE TEMP VIEW series AS SELECT * FROM main.series WHERE project IN (SELECT pr
 CREATE TEMP VIEW requests AS SELECT * FROM main.requests WHERE series_id IN (SELECT series_id FROM temp.series);
 CREATE TEMP VIEW rollup AS SELECT * FROM main.rollup WHERE series_id IN (SELECT series_id FROM temp.series);
 CREATE TEMP VIEW histogram AS SELECT * FROM main.histogram WHERE series_id IN (SELECT series_id FROM temp.series);
+CREATE TEMP VIEW credited AS SELECT * FROM main.credited WHERE series_id IN (SELECT series_id FROM temp.series);
 CREATE TEMP VIEW changes AS SELECT * FROM main.changes WHERE 0;
 CREATE TEMP VIEW lost AS SELECT * FROM main.lost WHERE 0;
 """

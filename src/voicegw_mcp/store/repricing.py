@@ -10,6 +10,7 @@ import ``domain`` and ``store``.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -124,6 +125,10 @@ _SELECT: Final = (
 _CHANGE: Final = (
     "UPDATE requests SET cost_nanousd = ?, price_id = ? WHERE seq = ? AND cost_nanousd IS ? AND price_id = ?"
 )
+_CREDIT: Final = (
+    "INSERT INTO credited (series_id, nanousd) VALUES (?, ?) "
+    "ON CONFLICT (series_id) DO UPDATE SET nanousd = credited.nanousd + excluded.nanousd"
+)
 _SUMMED: Final = ("requests", "before_nanousd", "after_nanousd", "unpriced_before", "unpriced_after")
 _RECORD: Final = (
     f"INSERT INTO repriced ({', '.join(Run._fields)}) VALUES ({', '.join('?' for _ in Run._fields)}) "
@@ -224,9 +229,12 @@ def apply(
         ],
         complete_ms=pruned_before(connection),
     )
+    lowered: Counter[int] = Counter()
     by_model: dict[str, list[Repriced]] = {}
     for each in done:
         by_model.setdefault(each.row.model_id, []).append(each)
+        lowered[each.row.series_id] += max(0, (each.row.cost_nanousd or 0) - (each.cost_nanousd or 0))
+    connection.executemany(_CREDIT, (+lowered).items())
     connection.executemany(
         _RECORD,
         [

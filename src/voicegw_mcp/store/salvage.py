@@ -32,6 +32,7 @@ _TABLES: Final = (
     "series",
     "price",
     "repriced",
+    "credited",
     "retention",
     "changes",
     "requests",

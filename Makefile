@@ -51,7 +51,7 @@ contracts: $(VENV)/.check
 
 golden: $(VENV)/.test ## Write the generated files anew: tools.md, README's table, golden files, docs/http-api.md's examples
 	$(BIN)/python -m voicegw_mcp.tools.render
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/cli/test_help.py tests/protocol/test_api_document.py tests/protocol/test_api_examples.py
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/cli/test_help.py tests/protocol/test_api_document.py tests/protocol/test_api_examples.py tests/protocol/test_deploy.py
 
 bench: $(VENV)/.test ## Measure start, memory, every reading tool by store size, writes; writes docs/performance.md (Linux)
 	$(BIN)/python benchmarks/run.py --write-docs

@@ -57,6 +57,11 @@ class Connection:
         if status != 200 or headers.get("transfer-encoding") != "chunked":
             raise RuntimeError(f"GET {path}: {status} {headers}")
 
+    async def fetch(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        """Ask for a whole answer; return status, headers and body."""
+        self._send(f"GET {path} HTTP/1.1\r\n{self._common}\r\n".encode())
+        return await self._answer()
+
     async def post(
         self, path: str, message: dict[str, Any], more: str = ""
     ) -> tuple[int, dict[str, str], bytes]:

@@ -39,6 +39,7 @@ PARTS = {
     "metering": "metering",
     "clients": "clients",
     "http": "http_load",
+    "api": "api",
     "peer": "peer",
 }
 """Modules by name, in the order of the page."""

@@ -139,23 +139,29 @@ class _Door:
         if tool is None:
             raise _unknown("tool", params.name, self._tools)
         standing = _of_request(context, STANDING)
+        outcome = "cancelled"
         try:
             with anyio.move_on_after(DEADLINE_S) as deadline:
                 if standing is not None:
                     standing.begin(deadline.cancel)
                 gateway = self._in_call(context, params, deadline)
-                answer = await tool.run(gateway, tool.parse(params.arguments))
-                return _result(answer.as_json())
+                answer = (await tool.run(gateway, tool.parse(params.arguments))).as_json()
+                outcome = "ok"
+                return _result(answer)
             failure: GatewayError = getattr(standing, "refusal", None) or overdue(tool.name)
+            outcome = failure.error_code
         except Unanswered as question:
+            outcome = "asked"
             return question.result
         except GatewayError as error:
-            failure = error
+            failure, outcome = error, error.error_code
         except Exception as error:  # noqa: BLE001 - the door: whatever went wrong is answered in the one shape
             failure = logged(tool.name, error)
+            outcome = failure.error_code
         finally:
             if standing is not None:
                 standing.over()
+            self._gateway.tool_calls[tool.name, outcome] += 1
         return _result(failure.payload(), is_error=True)
 
     async def list_resources(self, _context: Context, _page: Page) -> types.ListResourcesResult:

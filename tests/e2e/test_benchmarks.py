@@ -133,3 +133,14 @@ print(page.document(again, {name: run.load_part(name) for name in ("reading", "p
         tmp_path, "-c", f"found = [('newest', 4.0), ('search', 5.0)]{program.replace('bar=25', 'bar=2')}"
     )
     assert "All of them hold." in held
+
+
+def test_the_api_is_measured_beside_an_address_that_does_nothing_and_so_are_scrapes(tmp_path):
+    kept = tmp_path / "kept"
+    command = [BENCHMARKS / "run.py", "--only", "api", "--short", "--sizes", "2000", "--stores", kept]
+    figures = json.loads(run(tmp_path, *command, "--json", "-"))["api"]["figures"]
+    assert all(value > 0 for figure in figures for value in figure["values"])
+    assert len([figure for figure in figures if figure["name"].startswith("scrape, 200 series")]) == 5
+    asked = {figure["name"]: figure["median"] for figure in figures if figure["column"] == "requests/s"}
+    assert {"/health", "costs, today", "costs, month", "metrics"} <= set(asked)
+    assert all(figure["bar"] is None for figure in figures)  # of a store of another size nothing is asked

@@ -119,4 +119,7 @@ def test_the_page_has_an_example_of_every_address():
     commands = " ".join(command for command, _ in EXAMPLE.findall(page))
     for address in (*routes.paths(), "/health"):
         assert f"`{address}`" in page
-        assert address.replace("{project_id}", "support-line") in commands or address == "/v1/openapi.json"
+        assert address.replace("{project_id}", "support-line") in commands or address in {
+            "/v1/openapi.json",
+            "/v1/metrics",
+        }

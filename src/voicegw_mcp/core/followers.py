@@ -22,6 +22,10 @@ class Followers:
     def __init__(self) -> None:
         self._count: Counter[str] = Counter()
 
+    def count(self) -> int:
+        """Return how many there are now."""
+        return self._count.total()
+
     @contextlib.contextmanager
     def joined(self, session: str) -> Generator[None]:
         """Count one call until the block is left.

@@ -12,6 +12,7 @@ import getpass
 import os
 import secrets as random
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -91,6 +92,7 @@ class Gateway:
 
     ``now_ms`` is the clock (UTC epoch ms), ``started_s`` the moment it was opened by the monotonic one. Changes of one process follow each other in the store's writer thread, those
     of several are kept apart by the file's lock. ``seen`` is what a call goes by that looked at the file already.
+    ``tool_calls`` counts the calls over MCP since then by tool and outcome.
     """
 
     config_file: ConfigFile
@@ -104,6 +106,7 @@ class Gateway:
     log_tails: LogTails = field(default_factory=LogTails)
     followers: Followers = field(default_factory=Followers)
     seen: Catalog | None = None
+    tool_calls: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
 
     @classmethod
     def open(

@@ -61,6 +61,10 @@ class EventStreams:
         self._max_sessions = max_sessions
         self._sessions: dict[str, _Session] = {}
 
+    def count(self) -> int:
+        """Return how many sessions are open."""
+        return len(self._sessions)
+
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer ``GET /sse`` with a session (ASGI 3)."""
         if scope["method"] != "GET":

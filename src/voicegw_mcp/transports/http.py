@@ -94,7 +94,7 @@ class McpRoutes:
     ) -> None:
         self._missing = missing
         self._sessions = Sessions(server, most=max_sessions, idle_s=IDLE_S)
-        events = EventStreams(server, "/messages/", max_sessions)
+        self._events = events = EventStreams(server, "/messages/", max_sessions)
         # What is behind the SDK's own limit of bodies: ours has read the whole body, no need to collect it once more.
         streamable = _typed(self._sessions.asgi_app.app)
         messages = _typed(events.post)
@@ -106,6 +106,10 @@ class McpRoutes:
             "/messages/": messages,
             **others,
         }
+
+    def open_sessions(self) -> dict[str, int]:
+        """Return how many sessions are open, by transport."""
+        return {"streamable_http": self._sessions.count(), "sse": self._events.count()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live (ASGI 3)."""

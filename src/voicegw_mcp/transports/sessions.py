@@ -38,6 +38,10 @@ class Sessions(StreamableHTTPSessionManager):
         self._most = most
         self._idle_s = idle_s
 
+    def count(self) -> int:
+        """Return how many sessions are open."""
+        return len(self._server_instances)
+
     def _admit_session(self, requestor: AuthorizationContext | None) -> StreamableHTTPServerTransport | None:
         if len(self._server_instances) >= self._most:
             self._give_up_one()

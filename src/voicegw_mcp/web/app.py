@@ -43,9 +43,8 @@ def build_app(
         open_without_token: let everybody in until a token is configured; only for a loopback address.
         max_sessions: of each kind, open at the same time.
     """
-    routes = McpRoutes(
-        server, {"/health": _health}, _Elsewhere(Api(gateway), identities), max_sessions=max_sessions
-    )
+    api = Api(gateway, lambda: routes.open_sessions())  # noqa: PLW0108 - the routes are made of it
+    routes = McpRoutes(server, {"/health": _health}, _Elsewhere(api, identities), max_sessions=max_sessions)
     return Guard(routes, hosts, identities, open_without_token=open_without_token)
 
 

@@ -12,6 +12,7 @@ from voicegw_mcp.core.log_pages import LogEntry
 from voicegw_mcp.tools.json_schema import flat
 from voicegw_mcp.web.api.endpoints import ENDPOINTS
 from voicegw_mcp.web.api.logs import CSV, JSON, LOGS, NDJSON, PATH
+from voicegw_mcp.web.api.metrics import EXPOSITIONS, METRICS
 from voicegw_mcp.web.api.streams import EVENTS
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ def describe() -> dict[str, Any]:
             "schema": {"type": "string"},
         }
     }
+    written = {kind: {"schema": {"type": "string"}} for kind in EXPOSITIONS}
+    told = "Give counters, histograms and gauges as Prometheus text or OpenMetrics."
+    found[METRICS] = _operation(METRICS, "Metrics", told, [], written)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -117,13 +121,19 @@ def _path(asked: Tool, content: dict[str, Any], inside: str = "") -> dict[str, A
         if name in schema.get("required", ()):
             parameter["required"] = True
         parameters.append({**parameter, "schema": about})
+    return _operation(asked.name, asked.title, asked.description, parameters, content)
+
+
+def _operation(
+    address: str, title: str, description: str, parameters: list[dict[str, Any]], content: dict[str, Any]
+) -> dict[str, Any]:
     failure = {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    responses: dict[str, Any] = {"200": {"description": asked.title, "content": content}}
+    responses: dict[str, Any] = {"200": {"description": title, "content": content}}
     responses |= {status: {"description": text, **failure} for status, text in _FAILURES.items()}
     operation = {
-        "operationId": asked.name.strip("/").translate(str.maketrans("/", "_", "{}")),
-        "summary": asked.title,
-        "description": asked.description,
+        "operationId": address.strip("/").translate(str.maketrans("/", "_", "{}")),
+        "summary": title,
+        "description": description,
         "parameters": parameters,
         "responses": responses,
     }

@@ -13,16 +13,20 @@ import anyio
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from voicegw_mcp.core.metrics import read_metrics
 from voicegw_mcp.errors import GatewayError, InvalidInput, nearest, quote
 from voicegw_mcp.server import DEADLINE_S, IDENTITY, logged, overdue
 from voicegw_mcp.web.api.document import DOCUMENT, describe
 from voicegw_mcp.web.api.endpoints import ENDPOINTS
 from voicegw_mcp.web.api.logs import JSON, LOGS, PATH, TYPES, export, follow, show_page
+from voicegw_mcp.web.api.metrics import EXPOSITIONS, METRICS, expose
 from voicegw_mcp.web.api.requests import choose_type, read_query
 from voicegw_mcp.web.api.streams import EVENTS
 from voicegw_mcp.web.guard import RETRY_S, refuse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from voicegw_mcp.core.gateway import Gateway
@@ -51,10 +55,12 @@ class Api:
 
     Args:
         gateway: opened by the command; each caller sees what he may.
+        open_sessions: tells how many MCP sessions are open, by transport.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, open_sessions: Callable[[], Mapping[str, int]]) -> None:
         self._gateway = gateway
+        self._open_sessions = open_sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI 3)."""
@@ -73,7 +79,7 @@ class Api:
     async def _answer(self, scope: Scope) -> ASGIApp:
         path: str = scope["path"]
         endpoint = find_endpoint(path)
-        if endpoint is None and path not in {PATH, DOCUMENT}:
+        if endpoint is None and path not in {PATH, METRICS, DOCUMENT}:
             raise _nothing_at(path)
         if scope["method"] not in METHODS:
             raise WrongMethod(
@@ -83,11 +89,13 @@ class Api:
         given = read_query(scope)
         if path == PATH:
             return await self._logs(scope, given)
-        choose_type(scope, (JSON,))
+        kind = choose_type(scope, tuple(EXPOSITIONS) if path == METRICS else (JSON,))
         if endpoint is None:
             for name in given:
                 field = quote(name)[1:-1]
-                raise InvalidInput(f"{path} takes no {field}.", field=field, hint="Leave the query out.")
+                raise InvalidInput(f"{path} takes no {field}.", field=field, hint=f"{path} takes: none.")
+            if path == METRICS:
+                return await self._metrics(scope, kind)
             return _lasting(scope, self._document, "no-cache")
         named = {endpoint.parameter: path.removeprefix(endpoint.path)} if endpoint.parameter else {}
         for name in named.keys() & given.keys():
@@ -106,6 +114,12 @@ class Api:
             return await export(gateway, args, kind)
         body, headers = show_page(cast("LogPage", await LOGS.run(gateway, args)), given)
         return _fresh(body, {**headers, "vary": "Accept"})
+
+    async def _metrics(self, scope: Scope, kind: str) -> Response:
+        found = await read_metrics(self._caller(scope))
+        body = await anyio.to_thread.run_sync(expose, found, self._open_sessions(), kind)
+        headers = {"cache-control": "no-store", "content-type": EXPOSITIONS[kind], "vary": "Accept"}
+        return Response(body, headers=headers)
 
     def _caller(self, scope: Scope) -> Gateway:
         """Return the gateway as the caller may see it, by his token if one is asked for."""
@@ -131,7 +145,7 @@ def find_endpoint(path: str) -> Endpoint | None:
 
 def paths() -> list[str]:
     """Return the addresses that there are."""
-    return [*(endpoint.template for endpoint in ENDPOINTS), PATH, DOCUMENT]
+    return [*(endpoint.template for endpoint in ENDPOINTS), PATH, METRICS, DOCUMENT]
 
 
 def _nothing_at(path: str) -> NoSuchPath:

@@ -4,11 +4,13 @@ import re
 from contextlib import closing
 from functools import partial
 
+import anyio
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from tests.factories import DAY, NOW, request_record
 from tests.promtool import promtool
+from tests.protocol.agents import ERAS
 from tests.protocol.api_client import Site
 
 from voicegw_mcp.core.label_sets import FIRST_RECORDED, OTHER, TTFB_S
@@ -190,6 +192,22 @@ async def test_tool_calls_are_counted_by_tool_and_outcome(house):
         ("get_costs", "VALIDATION_ERROR"): 1,
         ("delete_project", "CONFIRMATION_REQUIRED"): 1,
     }
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_that_its_client_cancels_is_counted_as_that(house, era):
+    async with house.agent(mode=era) as agent, anyio.create_task_group() as tasks:
+        with anyio.fail_after(20):
+            tasks.start_soon(agent.call, "get_logs", {"follow_seconds": 20})
+            while not agent.gateway.followers.count():
+                await anyio.lowlevel.checkpoint()
+            found = await scrape(Site(agent.gateway))
+            assert found.value("voicegw_log_followers") == 1
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                while not agent.gateway.tool_calls:
+                    await anyio.lowlevel.checkpoint()
+    assert agent.gateway.tool_calls == {("get_logs", "cancelled"): 1}
 
 
 async def test_rows_that_were_lost_are_counted_by_reason_and_reasons_are_few(site, house):

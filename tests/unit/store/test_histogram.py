@@ -7,6 +7,7 @@ from voicegw_mcp.store.histogram import (
     LANES,
     RELATIVE_ERROR,
     Histogram,
+    counts_up_to,
     grown_blob,
     lane_of,
     merged,
@@ -91,3 +92,17 @@ def test_a_stored_histogram_grows_into_what_the_sum_would_be_stored_as(parts, wi
 def test_a_damaged_histogram_does_not_grow(blob):
     with pytest.raises(ValueError, match="histogram"):
         grown_blob(blob, {5: 1})
+
+
+BOUNDS_MS = (50.0, 100.0, 750.0, 1000.0, 10_000.0)
+
+
+@given(
+    st.lists(latencies | st.sampled_from([b * f for b in BOUNDS_MS for f in (0.97, 1, 1.03)]), max_size=40)
+)
+def test_only_values_within_the_stated_error_of_a_bound_are_counted_on_its_other_side(values):
+    *found, total = counts_up_to(histogram(values).lanes, BOUNDS_MS)
+    assert total == len(values)
+    for bound, count in zip(BOUNDS_MS, found, strict=True):
+        least = sum(value * 1.0205 < bound for value in values)
+        assert least <= count <= sum(value <= bound * 1.0205 for value in values)

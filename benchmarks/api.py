@@ -55,7 +55,8 @@ JUDGED = ("costs, today", "costs, month")
 TITLE = "The JSON API and metrics"
 METHOD = f"""\
 On a store of {rows_text(ROWS)} rows. {CLIENTS} clients with a keep-alive connection each ask one `voicegw serve` again as soon as they are answered, for {ROUND_S:g} s; the addresses
-take turns in every round, and `/health`, which passes the same connection, Host check and routes and does nothing, is one of them. The client is one process on the same machine.
+take turns in every round, and `/health`, which passes the same connection, Host check and routes and does nothing, is one of them. The client is one process on the same machine. Nobody writes
+meanwhile, so that costs and latency are kept answers (`web/api/kept.py`) but for the first; `status` and `metrics` are made anew each time.
 
 A scrape of `/v1/metrics` is measured in one process, on the same store with rows of as many more series as make {SERIES}, {SCRAPES} times in a round. Written to: before
 each scrape every series gets a request, so that all that is remembered of the present hour, and every line, is made anew.

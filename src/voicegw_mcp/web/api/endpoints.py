@@ -43,12 +43,17 @@ UNKNOWN_GROUP: Final = LatencyGroup(key="", request_count=0, error_count=0)
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address. ``parameter`` is the argument that the rest of the path is; ``lasting`` says that the answer is of the configuration alone."""
+    """One address. ``parameter`` is the argument that the rest of the path is.
+
+    ``lasting`` says that the answer is of the configuration alone, ``of_store`` that it is of that, the store and the
+    quarter hour.
+    """
 
     path: str
     tool: Tool
     parameter: str = ""
     lasting: bool = False
+    of_store: bool = False
 
     @property
     def template(self) -> str:
@@ -180,8 +185,8 @@ ENDPOINTS: Final = tuple(
         Endpoint("/v1/models", models, lasting=True),
         Endpoint("/v1/projects", projects),
         Endpoint("/v1/projects/", project, parameter="project_id"),
-        Endpoint("/v1/costs", costs),
-        Endpoint("/v1/latency", latency),
+        Endpoint("/v1/costs", costs, of_store=True),
+        Endpoint("/v1/latency", latency, of_store=True),
         Endpoint("/v1/changes", replace(list_changes, title="Changes")),
     )
 )

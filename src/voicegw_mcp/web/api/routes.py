@@ -18,6 +18,7 @@ from voicegw_mcp.errors import GatewayError, InvalidInput, nearest, quote
 from voicegw_mcp.server import DEADLINE_S, IDENTITY, logged, overdue
 from voicegw_mcp.web.api.document import DOCUMENT, describe
 from voicegw_mcp.web.api.endpoints import ENDPOINTS
+from voicegw_mcp.web.api.kept import KeptAnswers
 from voicegw_mcp.web.api.logs import JSON, LOGS, PATH, TYPES, export, follow, show_page
 from voicegw_mcp.web.api.metrics import EXPOSITIONS, METRICS, expose
 from voicegw_mcp.web.api.requests import choose_type, read_query
@@ -61,6 +62,7 @@ class Api:
     def __init__(self, gateway: Gateway, open_sessions: Callable[[], Mapping[str, int]]) -> None:
         self._gateway = gateway
         self._open_sessions = open_sessions
+        self._kept = KeptAnswers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI 3)."""
@@ -100,8 +102,15 @@ class Api:
         named = {endpoint.parameter: path.removeprefix(endpoint.path)} if endpoint.parameter else {}
         for name in named.keys() & given.keys():
             raise InvalidInput(f"{name} is in the path already.", field=name, hint=f"Leave out ?{name}.")
-        answer = await endpoint.tool.run(self._caller(scope), endpoint.tool.parse({**given, **named}))
-        body = answer.model_dump_json(exclude_none=True).encode()
+        gateway, args = self._caller(scope), endpoint.tool.parse({**given, **named})
+
+        async def make() -> bytes:
+            answer = await endpoint.tool.run(gateway, args)
+            return answer.model_dump_json(exclude_none=True).encode()
+
+        if endpoint.of_store:
+            return _fresh(await self._kept.get(gateway, path, given, make))
+        body = await make()
         return _lasting(scope, body) if endpoint.lasting else _fresh(body)
 
     async def _logs(self, scope: Scope, given: dict[str, str]) -> ASGIApp:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import anyio
 
+from voicegw_mcp.config.addresses import check_base_url
 from voicegw_mcp.config.document import Edit
 from voicegw_mcp.config.schema import BudgetAction
 from voicegw_mcp.config.secrets import REFERENCE
 from voicegw_mcp.core import models, providers
-from voicegw_mcp.core.addresses import check_base_url
 from voicegw_mcp.core.catalog import DEFAULT_PROJECT
 from voicegw_mcp.core.changes import apply_change
 from voicegw_mcp.core.drafts import Plan

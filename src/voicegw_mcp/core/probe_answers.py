@@ -1,7 +1,7 @@
 """What a provider's answer to a check means, and what of its text may be shown.
 
 It exists beside ``probes`` so that sending and judging can be read apart. May import ``core.provider_types``,
-``core.addresses``, ``core.untrusted`` and ``errors`` only.
+``config.addresses``, ``core.untrusted`` and ``errors`` only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from voicegw_mcp.core.addresses import canonical_host
+from voicegw_mcp.config.addresses import canonical_host
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.errors import InvalidInput
 

@@ -1,8 +1,8 @@
 """Whether a provider's address and key are right, found out by one free request.
 
 It exists because a wrong key otherwise shows in the middle of a call. May import ``core.provider_types``,
-``core.addresses``, ``core.untrusted``, ``domain``, ``errors``, anyio, pydantic, and httpx2 inside the function that
-sends. LiveKit's plugins are never used for this: some turn a 401 into a retried connection error.
+``core.outgoing``, ``config.addresses``, ``errors``, anyio and pydantic. LiveKit's plugins are never used for this: some turn
+a 401 into a retried connection error.
 
 What a result means when less than a key can be checked:
 
@@ -19,19 +19,18 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import ssl
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
 
-from voicegw_mcp.core.addresses import canonical_host, check_base_url, resolve_checked
+from voicegw_mcp.config.addresses import canonical_host, check_base_url, is_listed
+from voicegw_mcp.core.outgoing import NoReply, send
 from voicegw_mcp.core.probe_answers import Answer, Checked, ProbeResult, Reason, judged
-from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.errors import InvalidInput, ProviderFailed
 
 if TYPE_CHECKING:
@@ -44,12 +43,6 @@ if TYPE_CHECKING:
 _UNTESTABLE: Final = (
     "Not tested: a key is set, but this type has no documented free check and no base URL to reach."
 )
-
-CONNECT_S: Final = 5.0
-"""Most seconds a connection may take, TLS included."""
-
-MAX_BODY: Final = 64 * 1024
-"""Bytes of an answer that are read; the rest is never taken off the wire."""
 
 _REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _FILE_OPTIONS: Final = ("model_path", "model_dir", "voices_path", "config_path", "download_root")
@@ -137,7 +130,7 @@ async def _check(
     if unready is not None or base is None:
         return unready or ProbeResult("ok", "ok", None, 0.0, _UNTESTABLE)
     host = canonical_host(urlsplit(check_base_url(base)).hostname or "")
-    listed = private == "any" or any(host == name.strip("[]").lower().removesuffix(".") for name in private)
+    listed = private == "any" or is_listed(host, private)
     request = provider_type.probe
     headers: dict[str, str] = {}
     if request is not None:
@@ -200,82 +193,10 @@ def _check_files(package: str, options: Mapping[str, object]) -> ProbeResult:
 async def _ask(
     url: str, headers: dict[str, str], *, allow_private: bool, request: ProbeRequest | None, key: str
 ) -> ProbeResult:
-    """Send the GET to the first checked address that takes a connection, and judge what comes back."""
-    import httpx2  # noqa: PLC0415 - mcp has loaded it already; without mcp only this needs it
-
-    parts = urlsplit(url)
-    host = canonical_host(parts.hostname or "")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    addresses = await resolve_checked(host, port, allow_private=allow_private)
+    """Send the GET, and judge what comes back."""
     checked: Checked = "key" if request is not None else "reachability"
-    verify: ssl.SSLContext | bool = False
-    if parts.scheme == "https":
-        verify = await anyio.to_thread.run_sync(_tls_context)
-    authority = f"[{host}]" if ":" in host else host
-    sent = {
-        "Accept-Encoding": "identity",
-        "User-Agent": "voicegw-mcp",
-        **headers,
-        "Host": authority if parts.port is None else f"{authority}:{port}",
-    }
-    trouble: ProbeResult = _failed("unreachable", "No connection.")
-    limits = httpx2.Timeout(None, connect=CONNECT_S)
-    async with httpx2.AsyncClient(
-        verify=verify, trust_env=False, follow_redirects=False, timeout=limits
-    ) as client:
-        for address in addresses:
-            netloc = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-            target = urlunsplit(parts._replace(netloc=netloc))
-            try:
-                async with client.stream(
-                    "GET", target, headers=sent, extensions={"sni_hostname": host}
-                ) as response:
-                    answer = Answer(
-                        response.status_code, response.headers.get("location", ""), await _beginning(response)
-                    )
-                return judged(answer, request, key)
-            except httpx2.ConnectTimeout:
-                trouble = replace(
-                    _failed("timeout", f"No connection within {CONNECT_S:g} s."), checked=checked
-                )
-            except httpx2.ConnectError as error:
-                message, final = _connect_trouble(error)
-                trouble = replace(_failed("unreachable", message), checked=checked)
-                if final:
-                    break
-            except httpx2.TransportError:
-                message = "The connection broke, or what came back is not HTTP."
-                return replace(_failed("unreachable", message), checked=checked)
-    return trouble
-
-
-def _tls_context() -> ssl.SSLContext:
-    """Return the context that verifies certificates by the system's authorities; 20 ms and more, in a worker thread."""
-    import httpx2  # noqa: PLC0415 - see _ask
-
-    return httpx2.create_ssl_context(trust_env=False)
-
-
-async def _beginning(response: Any) -> str:
-    """Read at most ``MAX_BODY`` bytes of the body as they are on the wire."""
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) >= MAX_BODY:
-            break
-    return bytes(body[:MAX_BODY]).decode("utf-8", "replace")
-
-
-def _connect_trouble(error: BaseException) -> tuple[str, bool]:
-    """Say why there is no connection, and whether another address of the host would tell the same."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return (
-                f"The TLS certificate is not valid for this host: {escape_untrusted(cause.verify_message, 120)}.",
-                True,
-            )
-        if isinstance(cause, ssl.SSLError):
-            return "The TLS handshake failed: the server may not speak https on this port.", True
-        cause = cause.__cause__ or cause.__context__
-    return "The host refused the connection, or there is no route to it.", False
+    try:
+        reply = await send("GET", url, headers, allow_private=allow_private)
+    except NoReply as trouble:
+        return replace(_failed(trouble.reason, trouble.message), checked=checked)
+    return judged(Answer(reply.status, reply.headers.get("location", ""), reply.body), request, key)

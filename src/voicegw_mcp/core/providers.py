@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from voicegw_mcp.config.addresses import check_base_url
 from voicegw_mcp.config.document import DELETE, Edit
 from voicegw_mcp.config.redaction import hide_in_text
 from voicegw_mcp.config.secrets import is_reference
-from voicegw_mcp.core.addresses import check_base_url
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.changes import apply_change
 from voicegw_mcp.core.drafts import Plan

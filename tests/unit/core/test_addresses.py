@@ -4,7 +4,8 @@ import socket
 import anyio
 import pytest
 
-from voicegw_mcp.core.addresses import check_base_url, refusal, resolve_checked
+from voicegw_mcp.config.addresses import check_base_url, refusal
+from voicegw_mcp.core.outgoing import resolve_checked
 from voicegw_mcp.errors import InvalidInput, ProviderFailed
 
 

@@ -256,8 +256,8 @@ async def test_providers_that_cannot_be_ones_here_are_skipped_with_the_reason(tm
     )
     assert found.skipped == (
         Skipped("provider", "a", "'openia' is not a provider type."),
-        Skipped("provider", "b", "A base URL starts with http:// or https://."),
-        Skipped("provider", "c", "A base URL holds no user name, password or key."),
+        Skipped("provider", "b", "A URL starts with http:// or https://."),
+        Skipped("provider", "c", "A URL holds no user name, password or key."),
         Skipped("provider", "clinic:openai", found.skipped[3].reason),
         Skipped("provider", "d", "Its base_url holds ${, which the file would read as a reference."),
     )

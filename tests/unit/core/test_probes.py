@@ -20,7 +20,7 @@ from tests.fake_providers import (
     serving,
 )
 
-from voicegw_mcp.core import probes
+from voicegw_mcp.core import outgoing
 from voicegw_mcp.core.probes import ProbeResult, probe
 from voicegw_mcp.core.provider_types import PROVIDER_TYPES
 
@@ -275,7 +275,7 @@ async def test_tls_is_verified_for_the_host_name_while_the_connection_goes_to_th
 ):
     names = []
     server_tls.sni_callback = lambda _socket, name, _context: names.append(name)
-    monkeypatch.setattr(probes, "_tls_context", lambda: ssl.create_default_context(cafile=certificate))
+    monkeypatch.setattr(outgoing, "_tls_context", lambda: ssl.create_default_context(cafile=certificate))
     resolving_to(monkeypatch, "127.0.0.1")
     with serving(provider("openai"), tls=server_tls) as server:
         assert (await check("openai", f"https://provider.test:{server.port}/v1")).reason == "ok"
@@ -331,7 +331,7 @@ async def test_an_ipv6_address_is_written_with_brackets(monkeypatch):
 
     seen = []
 
-    def stream(_client, _method, url, *, headers, extensions):
+    def stream(_client, _method, url, *, headers, extensions, **_):
         seen.append((url, headers["Host"], extensions["sni_hostname"]))
         raise httpx2.ConnectError("no route")
 

@@ -1,25 +1,24 @@
 """Which URLs and addresses the gateway may connect to: the guard against server-side request forgery.
 
-It exists because a provider's ``base_url`` can come from a coding agent or from a file someone else wrote. The name is
-resolved once, every address is judged, and the caller connects to one of exactly these addresses, so that a name which
-resolves differently a moment later gains nothing. May import ``errors`` and anyio only.
+It exists because a provider's ``base_url`` can come from a coding agent or from a file someone else wrote. What is judged
+here is text and addresses; ``core.outgoing`` resolves names and connects. May import ``config.redaction`` and ``errors`` only.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import anyio
-
 from voicegw_mcp.config.redaction import hide_in_text
-from voicegw_mcp.errors import InvalidInput, ProviderFailed, quote
+from voicegw_mcp.errors import InvalidInput, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MAX_URL: Final = 2048
-"""Characters a base URL may have."""
+"""Characters a URL may have."""
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -82,43 +81,53 @@ _NUMERIC: Final = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
 
 
 def check_base_url(url: str, *, allow_private: bool = True) -> str:
-    """Return ``url`` when a provider may have it as ``base_url``, without touching the network.
+    """Return ``url`` when a provider may have it as ``base_url``: one of ``check_url`` without a key in it.
+
+    Raises:
+        InvalidInput: as ``check_url``, or it holds a key.
+    """
+    check_url(url, allow_private=allow_private)
+    if hide_in_text(url) != url:
+        raise _holds_a_key()
+    return url
+
+
+def check_url(url: str, *, allow_private: bool) -> str:
+    """Return ``url`` when it may be connected to as far as its text tells, without touching the network.
 
     Args:
         url: http or https, with a host; no user or password, fragment, blank or control character; at most ``MAX_URL``
             characters.
         allow_private: whether a host written as a loopback or private address is accepted. This is about the text alone;
-            what a connection may reach is judged when it is made (``resolve_checked``), for names and addresses alike.
+            what a connection may reach is judged when it is made (``core.outgoing.resolve_checked``), for names and addresses alike.
 
     Raises:
         InvalidInput: ``base_url``. The message never repeats a password, and of a bad URL nothing but its host.
     """
     if len(url) > MAX_URL:
-        raise _refused(f"A base URL has at most {MAX_URL} characters.")
+        raise _refused(f"A URL has at most {MAX_URL} characters.")
     if any(character.isspace() or not character.isprintable() or character == "\\" for character in url):
-        raise _refused("A base URL has no blanks, backslashes or control characters.")
+        raise _refused("A URL has no blanks, backslashes or control characters.")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise _refused("The base URL is not a valid URL.") from None
+        raise _refused("The URL is not a valid URL.") from None
     if parts.scheme not in {"http", "https"}:
-        raise _refused("A base URL starts with http:// or https://.")
-    if "@" in parts.netloc or hide_in_text(url) != url:
-        raise _refused(
-            "A base URL holds no user name, password or key.", hint="Give the key by api_key, as a reference."
-        )
+        raise _refused("A URL starts with http:// or https://.")
+    if "@" in parts.netloc:
+        raise _holds_a_key()
     if "#" in url:
-        raise _refused("A base URL has no fragment (#).")
+        raise _refused("A URL has no fragment (#).")
     if not parts.hostname or port == 0:
-        raise _refused("The base URL names no host, or port 0.")
+        raise _refused("The URL names no host, or port 0.")
     host = canonical_host(parts.hostname)
     address = _literal(host)
     if "[" in parts.netloc and not isinstance(address, ipaddress.IPv6Address):
-        raise _refused("The base URL's IPv6 address is not a plain one.")
+        raise _refused("The URL's IPv6 address is not a plain one.")
     reason = "" if address is None else refusal(address, allow_private=allow_private)
     if reason:
-        raise _refused_host(host, reason)
+        raise refused_host(host, reason)
     return url
 
 
@@ -132,16 +141,16 @@ def canonical_host(host: str) -> str:
     if ":" in host:
         address = _literal(host)
         if address is None:
-            raise _refused("The base URL's IPv6 address is not a plain one.")
+            raise _refused("The URL's IPv6 address is not a plain one.")
         return str(address)
     try:
         name = host.encode("ascii" if host.isascii() else "idna").decode("ascii").lower().removesuffix(".")
     except UnicodeError:
-        raise _refused("The base URL's host is not a valid name.") from None
+        raise _refused("The URL's host is not a valid name.") from None
     if _HOST.fullmatch(name) is None:
-        raise _refused(f"The base URL's host {quote(name)} is not a valid name.")
+        raise _refused(f"The URL's host {quote(name)} is not a valid name.")
     if name in _METADATA_HOSTS:
-        raise _refused_host(name, "a cloud's metadata service")
+        raise refused_host(name, "a cloud's metadata service")
     if _NUMERIC.fullmatch(name.rpartition(".")[2]) is not None and _literal(name) is None:
         raise _refused(
             f"{quote(name)} is not an address.", hint="Write IPv4 addresses as four decimal numbers."
@@ -185,48 +194,27 @@ def _carried(address: _Address) -> ipaddress.IPv4Address | None:
     return address.ipv4_mapped
 
 
-async def resolve_checked(host: str, port: int, *, allow_private: bool) -> list[str]:
-    """Resolve ``host`` once and return its addresses, IPv4 first, all of them acceptable.
-
-    One address that is not acceptable refuses the host as a whole: otherwise a name with a good and a bad address would
-    be a matter of luck. IPv4 goes first because ``localhost`` often has both while local servers listen on 127.0.0.1.
-
-    Args:
-        host: a name or an address as a URL has it (IPv6 without brackets).
-        port: TCP port, passed to the resolver.
-        allow_private: whether loopback and private ranges are fine. Link-local ones never are.
-
-    Raises:
-        InvalidInput: ``base_url``; the host or one of its addresses is refused.
-        ProviderFailed: the name does not resolve.
-    """
-    name = canonical_host(host)
-    try:
-        found = await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    except (OSError, UnicodeError):
-        found = []
-    if not found:
-        raise ProviderFailed(
-            f"The host name {quote(name)} does not resolve.",
-            hint="Check the base URL and this machine's DNS.",
-        )
-    texts = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    for text in texts:
-        reason = refusal(ipaddress.ip_address(text.partition("%")[0]), allow_private=allow_private)
-        if reason:
-            raise _refused_host(name, reason)
-    return sorted(texts, key=lambda text: ":" in text)
-
-
 def _refused(message: str, *, hint: str = "") -> InvalidInput:
     usual = "Pass the root of the provider's API, such as https://api.example.com/v1, or leave base_url out."
     return InvalidInput(message, field="base_url", hint=hint or usual)
 
 
-def _refused_host(host: str, reason: str) -> InvalidInput:
+def _holds_a_key() -> InvalidInput:
+    return _refused(
+        "A URL holds no user name, password or key.", hint="Give the key by api_key, as a reference."
+    )
+
+
+def is_listed(host: str, listed: Collection[str]) -> bool:
+    """Say whether a host, as ``canonical_host`` returns it, is among host names that may be spelled in other ways."""
+    return any(host == name.strip("[]").lower().removesuffix(".") for name in listed)
+
+
+def refused_host(host: str, reason: str) -> InvalidInput:
+    """Return the error for a host that nothing may connect to, for a ``reason`` that ``refusal`` gave."""
     private = reason == "loopback or private"
     return _refused(
-        f"The host {quote(host)} of the base URL is not one to connect to: {reason}.",
+        f"The host {quote(host)} of the URL is not one to connect to: {reason}.",
         hint="Someone with access to voicegw.yaml can list the host under security.allow_private_hosts."
         if private
         else "",

@@ -29,6 +29,9 @@ MOST_COUNT: Final = 10**13
 """Of one unit, or of nano-USD (10,000 USD), in one request. Nearly a million of such requests add up in 64 bits."""
 
 
+DEFAULT_PROJECT: Final = "default"
+"""There is always a project of this id: requests without another one are counted on it."""
+
 IMPORTED: Final = "imported"
 """In place of a price's version: another program worked out the cost."""
 

@@ -195,7 +195,7 @@ class StoreUnavailable(GatewayError):
 
 
 class ServerUnreachable(GatewayError):
-    """A client found no MCP server where it looked, or lost it; or an authorization server does not give its keys."""
+    """A client found no MCP server where it looked, or lost it; an authorization server does not give its keys; a webhook takes no event."""
 
     code = "SERVER_UNREACHABLE"
     http_status = 502

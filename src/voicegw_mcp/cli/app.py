@@ -11,6 +11,7 @@ import typer
 
 from voicegw_mcp import __version__
 from voicegw_mcp.cli import (
+    alerts,
     call,
     failures,
     history,
@@ -48,6 +49,7 @@ app.command("prune")(store.prune)
 app.command("backup")(store.backup)
 app.command("restore")(store.restore)
 app.command("repair")(store.repair)
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(secrets.app, name="secrets")
 app.command("call")(call.call)
 app.command("install")(install.install)

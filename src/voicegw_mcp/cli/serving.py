@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from voicegw_mcp.web.identities import Identities
 
 
+FIRST_LOOK_S = 1.0
+"""How long after its start an HTTP server looks after alerts: what was not sent when the last one ended is due."""
+
+
 class Transport(StrEnum):
     """How a client reaches the server."""
 
@@ -57,6 +61,7 @@ def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
     import anyio  # noqa: PLC0415 - none of this is needed for --help
 
     from voicegw_mcp.core.access import ACCESS_TOKEN  # noqa: PLC0415 - likewise
+    from voicegw_mcp.core.alert_watch import AlertWatch  # noqa: PLC0415 - likewise
     from voicegw_mcp.server import build_server  # noqa: PLC0415 - likewise
     from voicegw_mcp.transports.http import listen, serve_http  # noqa: PLC0415 - likewise
     from voicegw_mcp.web.app import build_app  # noqa: PLC0415 - likewise
@@ -102,10 +107,13 @@ def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
     collect_seldom()
 
     async def run() -> None:
+        watch = AlertWatch(gateway)
+        watch.start(FIRST_LOOK_S)
         try:
             await serve_http(app, bound, ready)
         finally:
             with anyio.CancelScope(shield=True):
+                await watch.stop()
                 await gateway.close()
 
     anyio.run(run)

@@ -22,6 +22,9 @@ SEEN = ("VOICEGW_CONFIG", "VOICEGW_DB_PATH")
 COLLECT_AFTER = 25_000
 """How many objects more than before make it worth to look for garbage; Python's own 700 are soon made."""
 
+FIRST_LOOK_S = 30.0
+"""How long after its start it looks after alerts for the first time: many are started and ended within seconds."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command ``voicegw-mcp [stdio] [-c FILE]`` with the options of a mode; exits with 2 when it cannot start."""
@@ -96,6 +99,7 @@ def serve(config: str | None, mode: Mode) -> None:
     try:
         import anyio  # noqa: PLC0415 - see the module docstring
 
+        from voicegw_mcp.core.alert_watch import AlertWatch  # noqa: PLC0415 - likewise
         from voicegw_mcp.server import build_server  # noqa: PLC0415 - likewise
         from voicegw_mcp.transports.stdio import serve_stdio  # noqa: PLC0415 - likewise
 
@@ -108,7 +112,14 @@ def serve(config: str | None, mode: Mode) -> None:
 
     async def run() -> None:
         gateway = mode.open_gateway(config, "stdio")
-        await serve_stdio(build_server(gateway, tools), gateway.close)
+        watch = AlertWatch(gateway)
+
+        async def close() -> None:
+            await watch.stop()
+            await gateway.close()
+
+        watch.start(FIRST_LOOK_S)
+        await serve_stdio(build_server(gateway, tools), close)
 
     try:
         anyio.run(run)

@@ -1,6 +1,7 @@
 """What is configured: ``voicegw.yaml`` with its overlay, read when they change, the last good version kept.
 
-May import ``config.disk``, ``config.overlay``, ``config.parse``, ``config.schema``, ``config.secrets``, ``errors``.
+May import ``config.alerts``, ``config.disk``, ``config.overlay``, ``config.parse``, ``config.schema``, ``config.secrets``,
+``domain``, ``errors``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from voicegw_mcp.config import parse, schema
+from voicegw_mcp.config.alerts import check_alerts
 from voicegw_mcp.config.disk import DiskFile, Stamp, stamp_of, version_of
 from voicegw_mcp.config.overlay import BASE_KEY, Layered
 from voicegw_mcp.config.parse import Problem
 from voicegw_mcp.config.values import is_map
+from voicegw_mcp.domain import DEFAULT_PROJECT
 from voicegw_mcp.errors import ConfigInvalid, GatewayError
 
 if TYPE_CHECKING:
@@ -215,6 +218,13 @@ class ConfigFile:
         except ValidationError as error:
             problems += [item for item in schema.problems_of(error, source) if item.path not in unresolved]
         problems += _duplicate_models(source)
+        if settings is not None:
+            problems += check_alerts(
+                settings.alerts,
+                projects={*settings.projects, DEFAULT_PROJECT},
+                private_hosts=settings.security.allow_private_hosts,
+                source=source,
+            )
         if problems or settings is None:
             raise parse.invalid(problems, file=self.path)
         version = version_of(parsed.text.encode() + (b"\0" + overlay.text.encode() if overlay else b""))

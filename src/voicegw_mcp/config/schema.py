@@ -1,6 +1,6 @@
 """What ``voicegw.yaml`` may hold: the keys of VoiceGateway 0.4 files, and ours.
 
-Ours are ``timezone``, ``pricing``, ``security``, ``projects.ID.{stt,llm,tts}_model`` and ``timezone``, ``providers.ID.type``
+Ours are ``timezone``, ``pricing``, ``alerts``, ``security``, ``projects.ID.{stt,llm,tts}_model`` and ``timezone``, ``providers.ID.type``
 and roles in ``auth.api_keys``. Sections only VoiceGateway 0.27 knows are kept in the file and reported as ignored.
 Facts on keys and defaults: VoiceGateway 0.4.0's published configuration reference. May import pydantic,
 ``config`` and ``errors``.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_a
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from voicegw_mcp.config.alerts import Alerts
 from voicegw_mcp.config.oauth import OAuth
 from voicegw_mcp.config.parse import Problem, dotted
 from voicegw_mcp.config.prices import PriceOverride
@@ -172,7 +173,10 @@ class Observability(_Strict):
 
 
 class CostTracking(_Open):
-    """Where the store is, and how many days it keeps rows of the log. VoiceGateway's ``enabled: false`` turned the store off; here there always is one."""
+    """Where the store is, and how many days it keeps rows of the log. VoiceGateway's ``enabled: false`` turned the store off; here there always is one.
+
+    ``daily_budget_alert`` is USD of all projects for a calendar day in ``timezone``; 0 means none.
+    """
 
     enabled: bool = False
     db_path: str = ""
@@ -249,6 +253,7 @@ class Settings(_Strict):
     latency: Latency = Field(default_factory=Latency)
     rate_limits: dict[str, RateLimit] = Field(default_factory=dict)
     pricing: dict[str, list[PriceOverride]] = Field(default_factory=dict)
+    alerts: Alerts = Field(default_factory=Alerts)
     security: Security = Field(default_factory=Security)
     dashboard: Dashboard = Field(default_factory=Dashboard)
     serve: Serve = Field(default_factory=Serve)

@@ -36,9 +36,17 @@ def budget_status(spent_nanousd: int, budget_nanousd: int) -> BudgetStatus:
 
     The thresholds are VoiceGateway 0.4's. Both amounts are nano-USD for the same calendar day.
     """
-    if budget_nanousd <= 0 or spent_nanousd * 100 < budget_nanousd * 80:
+    if not has_reached(spent_nanousd, budget_nanousd, 80):
         return "ok"
-    return "warning" if spent_nanousd < budget_nanousd else "exceeded"
+    return "exceeded" if has_reached(spent_nanousd, budget_nanousd, 100) else "warning"
+
+
+def has_reached(spent_nanousd: int, budget_nanousd: int, percent: float) -> bool:
+    """Say whether so much of a budget (nano-USD, of the same calendar day) is spent; of a budget of 0 nothing ever is.
+
+    ``percent`` counts to the third decimal.
+    """
+    return budget_nanousd > 0 and spent_nanousd * 100_000 >= budget_nanousd * round(percent * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ class Decision(NamedTuple):
         """Return the figures as a sentence."""
         part = self.spent_nanousd * 100 // self.budget.nanousd
         text = (
-            f"Project {self.budget.project} has spent {_usd(self.spent_nanousd)} of its {_usd(self.budget.nanousd)} USD "
+            f"Project {self.budget.project} has spent {usd_text(self.spent_nanousd)} of its {usd_text(self.budget.nanousd)} USD "
             f"for today ({part} %); the budget begins anew at {self.reset_at}."
         )
         if self.unpriced:
@@ -180,7 +188,7 @@ class Budgets:
             self._told[project] = decision.status, ends_ms
 
 
-def _usd(nanousd: int) -> str:
+def usd_text(nanousd: int) -> str:
     """Return nano-USD as USD, with the cents and as many more places as it takes."""
     whole, rest = divmod(nanousd, 10**9)
     places = f"{rest:09d}".rstrip("0")

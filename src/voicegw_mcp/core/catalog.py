@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from voicegw_mcp.config.parse import Problem
 from voicegw_mcp.config.redaction import secret_places
 from voicegw_mcp.core.provider_types import PROVIDER_TYPES, ProviderType, default_key_reference
-from voicegw_mcp.domain import Modality
+from voicegw_mcp.domain import DEFAULT_PROJECT, Modality
 from voicegw_mcp.errors import NotFound, nearest, quote
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.config.file import Configuration
     from voicegw_mcp.config.schema import Model, Project, Provider
-
-DEFAULT_PROJECT: Final = "default"
-"""There is always a project of this id: requests without another one are counted on it."""
 
 MOST_NARROWED: Final = 64
 """How many views of a catalog are kept."""

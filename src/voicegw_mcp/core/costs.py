@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from voicegw_mcp.core.answer_size import MOST_BYTES, OTHER, fitting, json_bytes
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.buckets import read_newest
-from voicegw_mcp.core.periods import iso, previous_window
+from voicegw_mcp.core.periods import day_window, iso, previous_window
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.domain import Usage, to_usd
 from voicegw_mcp.store.part_reading import cut, read_parts, read_parts_of
@@ -194,6 +194,20 @@ async def spend(store: Reader, window: Window, *, project: str | None = None) ->
     parts = [SeriesCosts(*span) for span in cut(window)]
     rows = SeriesFilter(project=project).among((await read_parts(store, parts)).of_all(parts))
     return _added((row.project, Spend(row.cost_nanousd, row.requests)) for row in rows)
+
+
+async def spend_today(store: Reader, zones: Iterable[str], now_ms: int) -> dict[str, dict[str, Spend]]:
+    """Return what each project spent on the calendar day of each zone: by zone, then by project id.
+
+    Args:
+        store: an open store; it is asked once for each zone, however many projects there are.
+        zones: IANA names.
+        now_ms: the moment whose day counts, UTC epoch ms.
+
+    Raises:
+        StoreUnavailable: the store cannot be read.
+    """
+    return {zone: await spend(store, day_window(zone, now_ms)) for zone in dict.fromkeys(zones)}
 
 
 def _report(

@@ -60,7 +60,12 @@ def check_given_references(catalog: Catalog, given: object, field: str) -> None:
         InvalidInput: naming the argument.
     """
     path = catalog.configuration.path
-    tokens = (f"${{{ACCESS_TOKEN}}}", *(key.token.strip() for key in catalog.settings.auth.api_keys))
+    hook = catalog.settings.alerts.webhook
+    tokens = (
+        f"${{{ACCESS_TOKEN}}}",
+        *(key.token.strip() for key in catalog.settings.auth.api_keys),
+        *(() if hook is None else (hook.secret.strip(),)),
+    )
     own = {_meant(found, path.parent) for found in map(REFERENCE.fullmatch, tokens) if found is not None}
     own |= {_real(path.parent, str(path)), _real(path.parent, "secrets.env")}
     for text in _texts(given):

@@ -23,13 +23,12 @@ from voicegw_mcp.config.document import Edit
 from voicegw_mcp.config.schema import BudgetAction
 from voicegw_mcp.config.secrets import REFERENCE
 from voicegw_mcp.core import models, providers
-from voicegw_mcp.core.catalog import DEFAULT_PROJECT
 from voicegw_mcp.core.changes import apply_change
 from voicegw_mcp.core.drafts import Plan
 from voicegw_mcp.core.entries import MAX_OPTIONS, check_options
 from voicegw_mcp.core.projects import MAX_TAGS, MAX_TEXT
 from voicegw_mcp.core.provider_types import PROVIDER_TYPES, ProviderType, find_provider_type
-from voicegw_mcp.domain import ENTRY_ID, MODEL_ID, MODEL_NAME, Modality, check_id
+from voicegw_mcp.domain import DEFAULT_PROJECT, ENTRY_ID, MODEL_ID, MODEL_NAME, Modality, check_id
 from voicegw_mcp.errors import InvalidInput, quote
 from voicegw_mcp.store.retention import insert_imported
 from voicegw_mcp.store.voicegateway import ManagedProject, VoiceGatewayStore

@@ -9,7 +9,7 @@ from voicegw_mcp.config.document import DELETE, Edit
 from voicegw_mcp.config.schema import check_timezone
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.budgets import BudgetStatus, budget_status
-from voicegw_mcp.core.costs import Spend, costs, spend
+from voicegw_mcp.core.costs import Spend, costs, spend, spend_today
 from voicegw_mcp.core.drafts import Plan
 from voicegw_mcp.core.entries import blaming, check_text, raw_entry, require_confirmation
 from voicegw_mcp.core.periods import day_window, iso, next_midnight_ms, resolve_window
@@ -82,9 +82,7 @@ async def view_projects(
     """Return the views of projects with today's spend, one query for each time zone among them."""
     store = await gateway.reader()
     now_ms = gateway.now_ms()
-    spent: dict[str, Mapping[str, Spend]] = {}
-    for zone in {catalog.timezone_of(entry) for entry in entries}:
-        spent[zone] = await spend(store, day_window(zone, now_ms))
+    spent = await spend_today(store, map(catalog.timezone_of, entries), now_ms)
     return [
         _view(catalog, entry, spent[catalog.timezone_of(entry)].get(entry.id), now_ms) for entry in entries
     ]
@@ -224,7 +222,7 @@ def plan_project_removal(catalog: Catalog, *, project_id: str, spent: Spend, con
     Raises:
         NotFound: no such project.
         ReadOnly: it is the auto-made ``default``, which the file does not declare.
-        Conflict: it is the ``default_project``.
+        Conflict: it is the ``default_project``, or an alert names it.
         ConfirmationRequired: without ``confirm``; the impact is in ``details``.
     """
     entry = catalog.project(project_id)
@@ -239,6 +237,13 @@ def plan_project_removal(catalog: Catalog, *, project_id: str, spent: Spend, con
             hint="Name another default_project in the file first.",
             details={"field": "project_id"},
         )
+    for path, named in catalog.settings.alerts.named_projects():
+        if named == project_id:
+            raise Conflict(
+                f"Project {project_id} is named by {'.'.join(map(str, path[:3]))} of the file.",
+                hint="Take it out of that list in the file first.",
+                details={"field": "project_id"},
+            )
     impact = {"total_spend_usd": to_usd(spent.cost_nanousd), "total_requests": spent.requests}
     require_confirmation(catalog, "project", project_id, impact, confirm=confirm)
     return Plan(f"Delete project {project_id}", [Edit(("projects", project_id), DELETE)], impact=impact)

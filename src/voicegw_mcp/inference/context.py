@@ -11,6 +11,7 @@ import secrets
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
+from voicegw_mcp.domain import DEFAULT_PROJECT
 from voicegw_mcp.errors import InvalidInput, NotFound, quote
 
 if TYPE_CHECKING:
@@ -112,8 +113,6 @@ def project_named(made_for: str | None = None) -> str | None:
 
 def default_project(catalog: Catalog) -> str:
     """Return the project of calls for which none is named."""
-    from voicegw_mcp.core.catalog import DEFAULT_PROJECT  # noqa: PLC0415 - importing inference loads no catalog
-
     return catalog.settings.default_project or DEFAULT_PROJECT
 
 

@@ -43,6 +43,8 @@ _TABLES: Final = (
     "changes",
     "retention",
     "lost",
+    "alerts",
+    "alert_state",
     "session_cell",
     "touched",
 )

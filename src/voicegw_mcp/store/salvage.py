@@ -27,6 +27,7 @@ _WITHOUT_ROWID: Final = {
     "lost": ("recorder", "reason"),
     "touched": ("grain_s", "bucket_ms"),
     "repriced": ("run", "model_id"),
+    "alert_state": ("rule", "subject", "mark"),
 }
 _TABLES: Final = (
     "series",
@@ -40,6 +41,8 @@ _TABLES: Final = (
     "histogram",
     "lost",
     "touched",
+    "alerts",
+    "alert_state",
 )
 
 

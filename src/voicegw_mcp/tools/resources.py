@@ -1,4 +1,4 @@
-"""What a host can read without a call: configuration, log, journal, prices. May import ``core`` and ``store``.
+"""What a host can read without a call: configuration, log, journal, alerts, prices. May import ``core`` and ``store``.
 
 Resources are values like tools: an address, texts and one async function that returns JSON-like data.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from voicegw_mcp.config.redaction import hide_secrets
-from voicegw_mcp.core import models
+from voicegw_mcp.core import alerts, models
 from voicegw_mcp.core.models import PriceView
 from voicegw_mcp.store import changes as journal
 from voicegw_mcp.tools.history import view_change, view_changes
@@ -95,6 +95,12 @@ async def read_prices(gateway: Gateway, _: str) -> dict[str, Any]:
     return {"currency": "USD", "prices": known, "unpriced": sorted(set(prices) - set(known))}
 
 
+async def read_alerts(gateway: Gateway, _: str) -> dict[str, Any]:
+    """Return the newest alerts; of a caller who is bound to projects, those about them."""
+    found = [alert.as_json() for alert in await alerts.newest(await gateway.reader(), limit=SHOWN)]
+    return {"alerts": found, "count": len(found)}
+
+
 RESOURCES = (
     Resource(
         "voicegw://config",
@@ -115,6 +121,13 @@ RESOURCES = (
         "store",
         "id",
         complete_change_id,
+    ),
+    Resource(
+        "voicegw://alerts",
+        "alerts",
+        f"The newest {SHOWN} alerts: budgets, error rates and latencies over their thresholds",
+        read_alerts,
+        "store",
     ),
     Resource("voicegw://prices", "prices", "Price of every model with source and date", read_prices, "file"),
 )

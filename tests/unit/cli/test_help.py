@@ -25,6 +25,8 @@ COMMANDS = [
     ("backup",),
     ("restore",),
     ("repair",),
+    ("alerts",),
+    ("alerts", "test"),
     ("secrets",),
     ("secrets", "set"),
     ("secrets", "list"),

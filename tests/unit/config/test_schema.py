@@ -67,7 +67,7 @@ def test_sections_of_voicegateway_027_are_noted_and_ignored():
     ("text", "path", "line", "message", "hint"),
     [
         ("projcts: {}", "projcts", 1, "unknown key 'projcts'", "Did you mean 'projects'?"),
-        ("zzz: {}", "zzz", 1, "unknown key 'zzz'", "Valid keys: auth, "),
+        ("zzz: {}", "zzz", 1, "unknown key 'zzz'", "Valid keys: alerts, auth, "),
         ("projects:\n  p: {name: x, tag: []}", "projects.p.tag", 2, "unknown key 'tag'", "'tags'"),
         ("auth:\n  api_keys:\n    - {token: '${T}', rol: viewer}", "auth.api_keys.0.rol", 3, "unknown key 'rol'", "'role'"),
         ("projects:\n  p:\n    name: x\n    tenant: {virtual_key_stale_day: 1}", "projects.p.tenant.virtual_key_stale_day", 4, "unknown key", "virtual_key_stale_days"),

@@ -28,7 +28,11 @@ class Received:
         return json.loads(self.body)
 
     def verify(self, secret=SECRET):
-        key = base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
+        key = (
+            base64.b64decode(secret.removeprefix("whsec_"))
+            if secret.startswith("whsec_")
+            else secret.encode()
+        )
         signed = f"{self.id}.{self.headers['webhook-timestamp']}.".encode() + self.body
         expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
         assert self.headers["webhook-signature"] == f"v1,{expected}"

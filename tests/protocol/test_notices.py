@@ -14,6 +14,7 @@ from tests.protocol.agents import ERAS, Agent
 
 from voicegw_mcp import notices
 from voicegw_mcp.core.access import Access
+from voicegw_mcp.core.alerts import Alerting
 from voicegw_mcp.core.undo import undo_change
 from voicegw_mcp.server import build_server
 
@@ -134,6 +135,15 @@ async def test_a_file_that_breaks_or_means_the_same_is_no_change_of_what_is_show
         house.write(text)
         await house.log(request_record(id="b"))
         assert await ears.hear("voicegw://logs") == {"voicegw://logs"}
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_an_alert_is_heard(house, gateway, era):
+    await house.log(request_record(id="a", project="support-line", cost_nanousd=6 * 10**9))
+    async with subscribed(gateway, era, "voicegw://alerts") as (_, ears):
+        await house.log(request_record(id="b"))  # no alert
+        await Alerting(gateway).go_round()
+        assert await ears.hear("voicegw://alerts") == {"voicegw://alerts"}
 
 
 async def test_one_change_is_a_resource_of_its_own(house, gateway):

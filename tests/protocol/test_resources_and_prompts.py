@@ -1,18 +1,24 @@
 import pytest
+from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import PromptReference, ResourceTemplateReference
 from tests.factories import request_record
-from tests.protocol.agents import ERAS, FILE
+from tests.protocol.agents import ERAS, FILE, Agent
+
+from voicegw_mcp.core.access import Access
+from voicegw_mcp.core.alerts import Alerting
+from voicegw_mcp.server import build_server
 
 INVALID_PARAMS = -32602
 
 
-async def test_four_resources_and_one_template_are_listed(agent):
+async def test_five_resources_and_one_template_are_listed(agent):
     listed = (await agent.client.list_resources()).resources
     assert [str(item.uri) for item in listed] == [
         "voicegw://config",
         "voicegw://logs",
         "voicegw://changes",
+        "voicegw://alerts",
         "voicegw://prices",
     ]
     (template,) = (await agent.client.list_resource_templates()).resource_templates
@@ -48,6 +54,22 @@ async def test_the_log_resource_shows_the_newest_rows(agent, house):
     answer = await agent.resource("voicegw://logs")
     assert answer["count"] == len(answer["logs"]) == 50
     assert answer["logs"][0]["id"] == "59"
+
+
+async def test_the_alerts_resource_shows_the_newest_and_to_a_bound_caller_those_of_his_projects(house):
+    house.write(FILE + "cost_tracking: {daily_budget_alert: 1}\n")
+    await house.log(request_record(id="a", project="support-line", cost_nanousd=6 * 10**9))
+    async with house.agent() as agent:
+        assert await agent.resource("voicegw://alerts") == {"alerts": [], "count": 0}
+        await Alerting(agent.gateway).go_round()
+        answer = await agent.resource("voicegw://alerts")
+        assert [alert["rule"] for alert in answer["alerts"]] == ["daily_total", *["budget"] * 3]
+        assert answer["count"] == 4
+        assert answer["alerts"][1]["message"].startswith("100 % of a budget is reached. Project support-line")
+        for project, count in (("support-line", 3), ("outbound", 0)):
+            bound = agent.gateway.as_caller("", Access(projects=frozenset({project})))
+            async with Client(build_server(bound)) as client:
+                assert (await Agent(client, bound).resource("voicegw://alerts"))["count"] == count
 
 
 async def test_the_journal_is_read_newest_first_and_one_change_with_its_diff(agent, house):

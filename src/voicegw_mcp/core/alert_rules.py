@@ -158,7 +158,8 @@ async def look(catalog: Catalog, store: Reader, now_ms: int, standing: Iterable[
                     "reset_at": decision.reset_at,
                 }
                 ends_ms = next_midnight_ms(budget.timezone, now_ms)
-                findings.over.append(Crossing(key, decision.told(), figures, ends_ms))
+                message = f"{percent:g} % of a budget is reached. {decision.told()}"
+                findings.over.append(Crossing(key, message, figures, ends_ms))
     if total:
         whole = sum(each.cost_nanousd for each in spent[zone].values())
         if has_reached(whole, total, 100):

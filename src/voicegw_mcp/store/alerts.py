@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from voicegw_mcp.domain import DAY_MS
-from voicegw_mcp.store.ids import new_id
+from voicegw_mcp.store.ids import new_id, time_of
 from voicegw_mcp.store.text import storable
 
 if TYPE_CHECKING:
@@ -101,8 +101,12 @@ def tell(
         "DELETE FROM alerts WHERE created_ms < ? AND delivery <> 'pending'", (now_ms - KEPT_MS,)
     )
     told: list[Alert] = []
-    for notice in notices:
-        alert_id, key = new_id(now_ms), [storable(part) for part in notice.key]
+    # Behind every other one, in this order, also within one millisecond or when the clock was set back.
+    (last,) = connection.execute("SELECT MAX(id) FROM alerts").fetchone()
+    moment_ms = now_ms if last is None else max(now_ms, time_of(last) + 1)
+    ids = sorted(new_id(moment_ms) for _ in notices)
+    for alert_id, notice in zip(ids, notices, strict=True):
+        key = [storable(part) for part in notice.key]
         if notice.event == "firing":
             changed = connection.execute(
                 "INSERT INTO alert_state (rule, subject, mark, alert_id, since_ms, ends_ms) VALUES (?, ?, ?, ?, ?, ?) "

@@ -86,7 +86,7 @@ def test_a_project_like_no_other_is_named_too(configuration):
         ("http://169.254.169.254/latest/meta-data/", "'169.254.169.254'"),
         ("http://metadata.google.internal/", "'metadata.google.internal'"),
         ("https://[fd00:ec2::254]/", "'fd00:ec2::254'"),
-        ("https://[::ffff:169.254.169.254]/", "169.254.169.254"),
+        ("https://[::ffff:169.254.169.254]/", "a9fe:a9fe"),
         ("http://2852039166/", "'2852039166'"),
         ("http://10.0.0.9/hook", "'10.0.0.9'"),
         ("http://127.0.0.1:9/hook", "'127.0.0.1'"),

@@ -50,9 +50,8 @@ CREATE TEMP VIEW rollup AS SELECT * FROM main.rollup WHERE series_id IN (SELECT 
 CREATE TEMP VIEW histogram AS SELECT * FROM main.histogram WHERE series_id IN (SELECT series_id FROM temp.series);
 CREATE TEMP VIEW credited AS SELECT * FROM main.credited WHERE series_id IN (SELECT series_id FROM temp.series);
 CREATE TEMP VIEW changes AS SELECT * FROM main.changes WHERE 0;
-CREATE TEMP VIEW lost AS SELECT * FROM main.lost WHERE 0;
 CREATE TEMP VIEW alerts AS SELECT * FROM main.alerts WHERE project IN (SELECT project FROM temp.bound);
-CREATE TEMP VIEW alert_state AS SELECT * FROM main.alert_state WHERE 0;
+CREATE TEMP VIEW lost AS SELECT * FROM main.lost WHERE 0; CREATE TEMP VIEW alert_state AS SELECT * FROM main.alert_state WHERE 0;
 """
 """A name is looked up among temporary things before anything else (sqlite.org, lang_naming). The journal, the losses and the state of alerts are of all projects."""
 

@@ -3,6 +3,7 @@
 import pytest
 from tests.factories import DAY, NOW, request_record
 
+from voicegw_mcp.core.alerts import Alerting
 from voicegw_mcp.domain import Modality, RequestStatus
 from voicegw_mcp.web.api import routes
 
@@ -16,6 +17,7 @@ ADDRESSES = (
     "/v1/latency",
     "/v1/logs",
     "/v1/changes",
+    "/v1/alerts",
     "/v1/openapi.json",
 )
 LASTING = {"/v1/providers", "/v1/models", "/v1/openapi.json"}
@@ -314,6 +316,29 @@ async def test_a_token_of_a_project_sees_no_row_entry_or_count_of_another(site):
     assert (changes.status, changes.error["code"]) == (403, "FORBIDDEN")
     for address in ("/v1/providers", "/v1/models", "/v1/status"):
         assert b"support-line" not in (await get(address)).body
+
+
+@pytest.mark.usefixtures("tokens")
+async def test_a_token_of_projects_is_shown_their_alerts_alone(site, house):
+    alerts = "cost_tracking: {daily_budget_alert: 1}\nalerts: {webhook: {url: 'https://ops.example.com/x', secret: '${HOOK}'}}\n"
+    house.write(house.text.replace("name: Outbound\n", "name: Outbound\n    daily_budget: 1\n") + alerts)
+    for project in ("support-line", "outbound"):
+        await house.log(spoken(id=project, project=project, cost_nanousd=6 * 10**9))
+    gateway = house.gateway()
+    try:
+        await Alerting(gateway).go_round()
+    finally:
+        await gateway.close()
+    whole = (await site.get("/v1/alerts", token=VIEW)).json
+    assert [rule["rule"] for rule in whole["rules"]] == ["budget", "daily_total"]
+    assert (len(whole["alerts"]), whole["webhook"]) == (7, "ops.example.com")
+    assert (await site.get("/v1/alerts?limit=2", token=VIEW)).json["alerts"] == whole["alerts"][:2]
+    answer = await site.get("/v1/alerts", token=BOUND)
+    assert {alert["subject"] for alert in answer.json["alerts"]} == {"project:outbound"}
+    (rule,) = answer.json["rules"]
+    assert {over["subject"] for over in rule["over"]} == {"project:outbound"}
+    assert b"support-line" not in answer.body
+    assert b"ops.example" not in answer.body
 
 
 async def test_a_file_that_was_never_good_is_told_with_line_and_column(site, house):

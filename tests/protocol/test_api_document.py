@@ -24,6 +24,7 @@ TARGETS = {
     "/v1/latency": "?group_by=model",
     "/v1/logs": "",
     "/v1/changes": "?detail=full",
+    "/v1/alerts": "",
 }
 
 

@@ -49,8 +49,6 @@ LEASE_MS: Final = int(SEND_S * 1000) + 5_000
 SENDING_S: Final = 20.0
 """How long alerts are sent before it is looked at figures again."""
 
-MOST_SHOWN: Final = 1000
-
 
 class AlertView(Answer):
     """One alert as it is shown. ``delivery`` is that to the webhook; ``subject`` is ``project:ID`` or the like."""
@@ -236,10 +234,13 @@ async def send_test(gateway: Gateway) -> Outcome:
 async def view(gateway: Gateway, *, limit: int) -> AlertsView:
     """Return the rules with their state and up to ``limit`` alerts, newest first.
 
+    A caller who is bound to projects is shown what is about those: no other rules, and not where alerts go.
+
     Raises:
         StoreUnavailable, ConfigInvalid: they cannot be read.
     """
-    catalog, settings = gateway.catalog(), gateway.catalog().settings.alerts
+    catalog, bound = gateway.catalog(), gateway.caller.access.projects is not None
+    settings = catalog.settings.alerts
     standing: list[Standing] = []
     rows: list[AlertView] = []
     if gateway.store_handle.wanted_path().exists():
@@ -248,7 +249,7 @@ async def view(gateway: Gateway, *, limit: int) -> AlertsView:
         rows = await newest(store, limit=limit)
     return AlertsView(
         enabled=settings.enabled,
-        webhook=None if settings.webhook is None else urlsplit(settings.webhook.url).hostname,
+        webhook=None if settings.webhook is None or bound else urlsplit(settings.webhook.url).hostname,
         rules=[
             RuleView(
                 rule=rule.rule,
@@ -260,6 +261,7 @@ async def view(gateway: Gateway, *, limit: int) -> AlertsView:
                 ],
             )
             for rule in rules_in_force(catalog)
+            if rule.rule == "budget" or not bound
         ],
         alerts=rows,
     )

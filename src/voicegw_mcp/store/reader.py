@@ -18,6 +18,7 @@ import anyio
 
 from voicegw_mcp.errors import StoreUnavailable
 from voicegw_mcp.store.agreement import Agreed
+from voicegw_mcp.store.bound_views import BOUND_VIEWS
 from voicegw_mcp.store.failures import translated
 from voicegw_mcp.store.part_cache import PartCache
 from voicegw_mcp.store.schema import IN_MEMORY, location, migration_scripts
@@ -41,20 +42,6 @@ _MOST_QUICK: Final = 4
 _MOST_SLOW: Final = max(1, min(4, (os.cpu_count() or 2) - 1))
 _MOST_ASIDE: Final = 8
 _MOST_IDLE: Final = 4
-
-_BOUND: Final = """
-CREATE TEMP TABLE bound (project TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TEMP VIEW series AS SELECT * FROM main.series WHERE project IN (SELECT project FROM temp.bound);
-CREATE TEMP VIEW requests AS SELECT * FROM main.requests WHERE series_id IN (SELECT series_id FROM temp.series);
-CREATE TEMP VIEW rollup AS SELECT * FROM main.rollup WHERE series_id IN (SELECT series_id FROM temp.series);
-CREATE TEMP VIEW histogram AS SELECT * FROM main.histogram WHERE series_id IN (SELECT series_id FROM temp.series);
-CREATE TEMP VIEW credited AS SELECT * FROM main.credited WHERE series_id IN (SELECT series_id FROM temp.series);
-CREATE TEMP VIEW changes AS SELECT * FROM main.changes WHERE 0;
-CREATE TEMP VIEW alerts AS SELECT * FROM main.alerts WHERE project IN (SELECT project FROM temp.bound);
-CREATE TEMP VIEW lost AS SELECT * FROM main.lost WHERE 0; CREATE TEMP VIEW alert_state AS SELECT * FROM main.alert_state WHERE 0;
-"""
-"""A name is looked up among temporary things before anything else (sqlite.org, lang_naming). The journal, the losses and the state of alerts are of all projects."""
-
 
 class Reads(Protocol):
     """Anything that answers a query: a ``Reader``, or one snapshot of it. ``path`` is the store's file."""
@@ -325,7 +312,7 @@ class _Connection:
             for script in scripts:
                 await connection.executescript(script)
             if projects is not None:
-                await connection.executescript(_BOUND)
+                await connection.executescript(BOUND_VIEWS)
                 await connection.executemany("INSERT INTO bound VALUES (?)", [(name,) for name in projects])
             cache_kib = _CACHE_KIB if projects is None else _CACHE_OF_SOME_KIB
             await connection.execute_fetchall(f"PRAGMA cache_size = -{cache_kib}")

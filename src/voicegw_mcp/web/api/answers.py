@@ -24,6 +24,12 @@ class Nothing(Input):
     """Arguments of what takes none."""
 
 
+class AlertQuery(Input):
+    """Arguments of /v1/alerts."""
+
+    limit: int = Field(default=20, ge=1, le=100)
+
+
 class PriceList(Answer):
     """The library that list prices are from, with its version."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from voicegw_mcp.core import models as core_models, providers as core_providers
+from voicegw_mcp.core.alerts import AlertsView, view as view_alerts
 from voicegw_mcp.core.catalog import Catalog, ProjectEntry
 from voicegw_mcp.core.costs import costs as cost_report
 from voicegw_mcp.core.gateway import Gateway
@@ -23,6 +24,7 @@ from voicegw_mcp.tools.history import list_changes
 from voicegw_mcp.tools.observe import GetLatencyStats, get_costs, get_latency_stats
 from voicegw_mcp.tools.projects import GetProject
 from voicegw_mcp.web.api.answers import (
+    AlertQuery,
     CostQuery,
     Costs,
     Latency,
@@ -148,6 +150,12 @@ async def latency(gateway: Gateway, args: GetLatencyStats) -> Latency:
     return Latency(**own, **fields)
 
 
+@tool("Alerts", read_only=True)
+async def alerts(gateway: Gateway, args: AlertQuery) -> AlertsView:
+    """List the rules of alerts with what is over its threshold, and the newest alerts."""
+    return await view_alerts(gateway, limit=args.limit)
+
+
 def _price_lists() -> dict[str, str]:
     return {modality.value: price_library(modality) for modality in Modality}
 
@@ -188,6 +196,7 @@ ENDPOINTS: Final = tuple(
         Endpoint("/v1/costs", costs, of_store=True),
         Endpoint("/v1/latency", latency, of_store=True),
         Endpoint("/v1/changes", replace(list_changes, title="Changes")),
+        Endpoint("/v1/alerts", alerts),
     )
 )
 """In the order of the document. The name of a tool is its address, which is what errors name."""

@@ -8,6 +8,7 @@ from tests.factories import DAY, NOW, request_record
 from tests.protocol.agents import FILE, House
 
 from voicegw_mcp.core.access import Access
+from voicegw_mcp.core.alerts import Alerting, newest
 from voicegw_mcp.domain import Modality, RequestStatus, Role
 from voicegw_mcp.errors import Forbidden, GatewayError
 from voicegw_mcp.tools import TOOLS, TOOLSETS
@@ -188,6 +189,22 @@ async def test_a_cursor_of_somebody_else_leads_to_no_row_of_others(bound, tmp_pa
     assert seen > 0
 
 
+@pytest.fixture
+async def _alerts(bound, tmp_path):  # noqa: ARG001 - whose folder it is
+    """Alerts about his project and about another one."""
+    house = House(tmp_path / "whole")
+    for project in (MINE, f"{MARK}-one"):
+        await house.log(request_record(id=f"costly {project}", project=project, cost_nanousd=900 * CENT))
+    everybody = house.gateway()
+    try:
+        await Alerting(everybody).go_round()
+        found = await newest(await everybody.reader(), limit=10)
+        assert {alert.subject for alert in found} == {f"project:{MINE}", f"project:{MARK}-one"}
+    finally:
+        await everybody.close()
+
+
+@pytest.mark.usefixtures("_alerts")
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.name)
 async def test_resources_show_nothing_of_other_projects(bound, resource):
     found = "{}"

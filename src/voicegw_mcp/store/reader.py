@@ -2,7 +2,7 @@
 
 A query has a connection to itself, so that it never waits behind a slow one. What a caller who is bound to projects
 reads goes through views that hold only their rows: whatever a query asks for, there is nothing else.
-May import ``errors``, ``store.schema``, ``store.failures``, ``store.text`` and what readers of a store share.
+May import ``errors``, ``store.schema``, ``store.failures``, ``store.bound_views``, ``store.text`` and what readers of a store share.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ _MOST_QUICK: Final = 4
 _MOST_SLOW: Final = max(1, min(4, (os.cpu_count() or 2) - 1))
 _MOST_ASIDE: Final = 8
 _MOST_IDLE: Final = 4
+
 
 class Reads(Protocol):
     """Anything that answers a query: a ``Reader``, or one snapshot of it. ``path`` is the store's file."""

@@ -5,19 +5,17 @@ Cut answers stay valid and say so: lists end early, and maps fold what is left i
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
+from pydantic_core import to_json
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pydantic import BaseModel
 
 MOST_BYTES: Final = 32_000
 """Bytes of compact JSON that a list or a report may take."""
-
-# Made once: `json.dumps` makes one for every call with an option.
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 
 OTHER: Final = "(other)"
 """The key under which a map that was cut shows the rest."""
@@ -25,9 +23,7 @@ OTHER: Final = "(other)"
 
 def json_bytes(value: BaseModel | str) -> int:
     """Return the bytes of a model (without absent fields) or a string in compact UTF-8 JSON, and a comma."""
-    if isinstance(value, str):
-        return len(_ENCODER.encode(value).encode()) + 1
-    return len(value.model_dump_json(exclude_none=True).encode()) + 1
+    return len(to_json(value, exclude_none=True)) + 1
 
 
 def fitting(sizes: Iterable[int], budget: int) -> int:
@@ -39,3 +35,12 @@ def fitting(sizes: Iterable[int], budget: int) -> int:
             break
         count += 1
     return count
+
+
+def fitting_values(values: Sequence[BaseModel], budget: int) -> int:
+    """Return how many of the first ``values`` fit into ``budget`` (bytes) together.
+
+    Most lists fit as a whole, and one look at the whole takes half as long as one at each.
+    """
+    whole = len(to_json(values, exclude_none=True)) - 1  # brackets for a comma more than there is
+    return len(values) if whole <= budget else fitting(map(json_bytes, values), budget)

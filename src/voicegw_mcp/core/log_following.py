@@ -15,7 +15,7 @@ import anyio
 
 from voicegw_mcp.core.answer_size import MOST_BYTES, fitting, json_bytes
 from voicegw_mcp.core.cursors import decode_cursor, encode_cursor
-from voicegw_mcp.core.log_pages import ENVELOPE_BYTES, LogPage, log_page, view_row
+from voicegw_mcp.core.log_pages import ENVELOPE_BYTES, LogPage, log_page, view_rows
 from voicegw_mcp.errors import InvalidInput
 from voicegw_mcp.store.requests import id_at, last_number, newest_number, number_of, read_arrivals
 
@@ -172,7 +172,7 @@ class _Following:
             return []
         room = self._limit - len(self.new)
         rows = await read_arrivals(reader, self._query, after=self._after, until=newest, limit=room)
-        entries = [view_row(row, self._detail) for row in rows]
+        entries = view_rows(rows, self._detail)
         sizes = list(map(json_bytes, entries))
         kept = fitting(sizes, self._bytes_left)
         if not kept and rows and not self._page and not self.new:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from voicegw_mcp.core.answer_size import MOST_BYTES, fitting, json_bytes
+from voicegw_mcp.core.answer_size import MOST_BYTES, fitting_values
 from voicegw_mcp.core.cursors import decode_cursor, encode_cursor
 
 if TYPE_CHECKING:
@@ -48,6 +48,6 @@ def fit_page(
     views: Sequence[AnswerT], query: Mapping[str, object], *, id_of: Callable[[AnswerT], str], more: bool
 ) -> tuple[list[AnswerT], str | None]:
     """Return as many views as the byte budget allows (at least one), and the cursor of the next page if there is one."""
-    kept = list(views[: max(1, fitting(map(json_bytes, views), MOST_BYTES))])
+    kept = list(views[: max(1, fitting_values(views, MOST_BYTES))])
     more = more or len(kept) < len(views)
     return kept, encode_cursor(query, [id_of(kept[-1])]) if more and kept else None

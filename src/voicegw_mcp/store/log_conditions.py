@@ -1,4 +1,4 @@
-"""What a query asks of rows, as SQL: the parts that all ways to rows share. May import ``domain`` and ``store``."""
+"""What a query asks of rows and of cells of the rollups, as SQL: the parts that all ways to rows share. May import ``domain`` and ``store``."""
 
 # Statements are put together from names in this file; values always travel as parameters.
 # ruff: noqa: S608
@@ -6,11 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from voicegw_mcp.domain import QUARTER_MS, UNCOUNTED, UNTIMED, RequestStatus
+from voicegw_mcp.store.peaks import cost_step, latency_step, reach_test
 from voicegw_mcp.store.text import storable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from voicegw_mcp.store.log_rows import LogFilter
 
 Place: TypeAlias = tuple[int, int]
@@ -89,6 +94,47 @@ def time_tests(query: LogFilter, values: Values, after: Place | None, *, searche
     return " AND ".join(tests or [ANY])
 
 
+def cell_tests(query: LogFilter, values: Values) -> str:
+    """Return what a cell must fulfil to hold a matching row."""
+    tests: list[str] = []
+    if query.status is not None:
+        tests.append(f"cell.status = {values.mark(str(query.status))}")
+    if query.min_latency_ms is not None:
+        tests.append(f"cell.total_max_us >= {values.mark(query.min_latency_ms * 1000)}")
+        if query.min_latency_ms == 0:
+            tests.append(
+                f"(cell.total_max_us > 0 OR cell.total_count > 0 OR cell.status IN {_words(UNTIMED)})"
+            )
+    if query.min_cost_nanousd is not None:
+        tests.append(f"cell.cost_max_nanousd >= {values.mark(query.min_cost_nanousd)}")
+        if query.min_cost_nanousd == 0:
+            counted = f"cell.requests > cell.unpriced OR cell.status IN {_words(UNCOUNTED)}"
+            tests.append(f"(cell.cost_max_nanousd > 0 OR {counted})")
+    if query.min_latency_ms is not None and query.min_cost_nanousd is not None:
+        latency = values.mark(latency_step(ceil(query.min_latency_ms * 1000)))
+        cost = values.mark(bytes((cost_step(query.min_cost_nanousd),)))
+        tests.append(reach_test("cell.peaks", latency, cost))
+    return " AND ".join(tests or [ANY])
+
+
+def cell_times(query: LogFilter, values: Values) -> str:
+    """Return what the time of a cell must fulfil, and the session; cells older than every row are of pruned ones."""
+    tests = ["cell.bucket_ms + cell.grain_s * 1000 > (SELECT MIN(timestamp_ms) FROM main.requests)"]
+    if query.start_ms is not None:
+        tests.append(f"cell.bucket_ms + cell.grain_s * 1000 > {values.mark(query.start_ms)}")
+    if query.end_ms is not None:
+        # The sign keeps SQLite from searching by it: a cell is searched by its very start.
+        tests.append(f"+cell.bucket_ms < {values.mark(query.end_ms)}")
+    if query.session_id is not None:
+        session = values.mark(storable(query.session_id))
+        part = "bucket_ms = cell.bucket_ms AND series_id = cell.series_id"
+        tests.append(
+            f"(cell.grain_s > {QUARTER_MS // 1000} OR EXISTS "
+            f"(SELECT 1 FROM main.session_cell WHERE session_id = {session} AND {part}))"
+        )
+    return " AND ".join(tests)
+
+
 def series_query(query: LogFilter, values: Values) -> str:
     """Return what reads the numbers of the series a query is about, as far as the reader sees them."""
     given = {
@@ -110,3 +156,7 @@ def rows_at(select: str, places: str, order: Order) -> str:
         f"{select} WHERE requests.seq IN ({places}) "
         f"ORDER BY requests.timestamp_ms {direction}, requests.seq {direction}"
     )
+
+
+def _words(statuses: Iterable[RequestStatus]) -> str:
+    return f"({', '.join(repr(str(status)) for status in sorted(statuses))})"

@@ -5,7 +5,7 @@ Six ways, none of which reads rows in proportion to the log:
 * **Walk**: the first few hundred rows in the order asked for. What many rows match is found there. Of a status other than
   success the first few thousand of that status.
 * **Series**: of few series the first rows of each are merged, ``store.log_series``.
-* **Threshold**: latency or cost that few quarter hours of the log reach leads to these.
+* **Threshold**: a latency or cost that not too many quarter hours of the log reach leads to these.
 * **Descend**: from there on cell by cell. A rollup tells of a cell of time, series and status whether it has requests, and
   how slow and how costly they can be; what cannot match is passed over, eight days at once where nothing can. What can is
   opened: a cell into finer ones, a quarter hour into rows. One statement with a queue, whose order is that of the answer:
@@ -24,17 +24,19 @@ May import ``domain`` and ``store``.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
-from math import ceil
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from voicegw_mcp.domain import QUARTER_MS, UNCOUNTED, UNTIMED, RequestStatus
+from voicegw_mcp.domain import QUARTER_MS, RequestStatus
 from voicegw_mcp.store.error_search import find_errors
 from voicegw_mcp.store.log_conditions import (
     ANY,
     NEWEST,
     Values,
+    cell_tests,
+    cell_times,
     order_of,
     row_tests,
     rows_at,
@@ -43,13 +45,10 @@ from voicegw_mcp.store.log_conditions import (
 )
 from voicegw_mcp.store.log_rows import SELECT_ROWS, LogFilter
 from voicegw_mcp.store.log_series import by_series_alone, first_of_series
-from voicegw_mcp.store.peaks import cost_step, latency_step, reach_test
 from voicegw_mcp.store.rollups import GRAINS_MS
 from voicegw_mcp.store.text import storable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from voicegw_mcp.store.log_conditions import Place, Statement
     from voicegw_mcp.store.reader import Reads, Row
 
@@ -57,8 +56,12 @@ _WALKED: Final = 200
 """Rows that are looked at one after the other, at least: about 0.2 ms."""
 _WALKED_BY_INDEX: Final = 2_000
 """Rows of a status that an index tells are of the right series, at least: as long."""
-_FEW_CELLS: Final = 100
-"""Quarter-hour cells that reach a threshold and are all opened."""
+_MOST_REACHED: Final = 10_000
+"""Quarter-hour cells that reach a threshold and are put in order: 0.7 ms. Where more do, the page is not far."""
+_FEW_REACHED: Final = 100
+"""The same of cells that each have to be looked up, as the index does not tell all that is asked. All of them are opened."""
+_SPARE_CELLS: Final = 16
+"""Of cells in order as many are opened as a page has rows, of which each has one, and these: it may be beyond a bound."""
 _MANY_CELLS: Final = 500
 """Sessions of fewer cells are read cell by cell."""
 _GRAINS_S: Final = tuple(grain // 1000 for grain in reversed(GRAINS_MS))
@@ -80,8 +83,7 @@ async def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place 
         after: the place behind which to begin.
     """
     if query.session_id is not None:
-        span = await _span_of_long_session(reads, query)
-        if span is None:
+        if (span := await _span_of_long_session(reads, query)) is None:
             return await reads.read(*_Search(query, limit).session(after))
         query = replace(
             query,
@@ -94,8 +96,14 @@ async def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place 
     if by_series_alone(query) and (rows := await reads.read(*first_of_series(query, limit, after))):
         return rows
     for threshold in search.thresholds:
-        if (await reads.read(*search.reach(threshold)))[0][0] <= _FEW_CELLS:
-            return await reads.read(*search.reaching(threshold, after))
+        (count, *_), *cells = await reads.read(*search.reach(threshold, after))
+        if count > search.most_reached:
+            continue
+        complete = len(cells) <= search.most_opened
+        opened = cells if complete else [cell for cell in cells if cell[0] != cells[-1][0]]
+        found = await reads.read(*search.reaching(opened, after))
+        if complete or len(found) >= limit:
+            return found
     rows = await reads.read(*search.walk(after))
     if len(rows) < limit and (edge := await reads.read(*search.edge(after))):
         timestamp_ms, seq = edge[0]
@@ -142,6 +150,9 @@ class _Search:
             query.min_latency_ms is None and query.min_cost_nanousd is None and query.session_id is None
         )
         self._walked = max(_WALKED_BY_INDEX if self._by_status and self._plain else _WALKED, limit)
+        by_index = query.session_id is None and None in {query.min_latency_ms, query.min_cost_nanousd}
+        self.most_reached = _MOST_REACHED if by_index else _FEW_REACHED
+        self.most_opened = limit + _SPARE_CELLS if by_index else _FEW_REACHED
         newest = self._order is NEWEST
         self._cell_seq = 2**62 if newest else -1
         self._beyond = "< node.bucket_ms" if newest else ">= node.bucket_ms + node.grain_s * 1000"
@@ -149,36 +160,43 @@ class _Search:
     @property
     def thresholds(self) -> list[_Threshold]:
         """Return what rows have to reach; the narrowest may be any of them."""
-        query = self._query
-        found: list[_Threshold] = []
-        if query.min_latency_ms is not None:
-            found.append(_Threshold("total_max_us", "rollup_by_latency", query.min_latency_ms * 1000))
-        if query.min_cost_nanousd is not None:
-            found.append(_Threshold("cost_max_nanousd", "rollup_by_cost", query.min_cost_nanousd))
-        return found
-
-    def reach(self, threshold: _Threshold) -> Statement:
-        """Return what counts the quarter hours of the whole log that reach a threshold, up to one more than are few."""
-        reached = (
-            f"SELECT 1 FROM main.rollup INDEXED BY {threshold.by} "
-            f"WHERE grain_s = {_QUARTER_S} AND {threshold.column} >= ? LIMIT {_FEW_CELLS + 1}"
+        found = (
+            ("total_max_us", "rollup_by_latency", (self._query.min_latency_ms or 0) * 1000),
+            ("cost_max_nanousd", "rollup_by_cost", self._query.min_cost_nanousd or 0),
         )
-        return f"SELECT COUNT(*) FROM ({reached})", (threshold.least,)
+        return [_Threshold(*threshold) for threshold in found if threshold[2] > 0]
 
-    def reaching(self, threshold: _Threshold, after: Place | None) -> Statement:
-        """Return what reads the matching rows of the quarter hours that reach a threshold."""
+    def reach(self, threshold: _Threshold, after: Place | None) -> Statement:
+        """Return what tells how many quarter hours reach a threshold, and in order (start, series, status) the first ones."""
         values = Values()
-        cell = (
-            f"cell.grain_s = {_QUARTER_S} AND cell.{threshold.column} >= {values.mark(threshold.least)} "
-            f"AND {self._cell_tests(values)} AND {self._cell_times(values)} "
-            f"AND +cell.series_id IN ({series_query(self._query, values)})"
+        reached = (
+            f"main.rollup AS cell INDEXED BY {threshold.by} "
+            f"WHERE cell.grain_s = {_QUARTER_S} AND cell.{threshold.column} >= {values.mark(threshold.least)}"
         )
+        # Joined, so that none is looked at when they are too many.
+        return (
+            f"""WITH counted (cells) AS MATERIALIZED (
+SELECT COUNT(*) FROM (SELECT 1 FROM {reached} LIMIT {self.most_reached + 1}))
+SELECT cells, NULL, NULL FROM counted UNION ALL
+SELECT * FROM (SELECT bucket_ms, series_id, status FROM counted CROSS JOIN {reached} AND cells <= {self.most_reached}
+AND {cell_tests(self._query, values)} AND {cell_times(self._query, values)} AND {self._from(values, after)}
+AND +cell.series_id IN ({series_query(self._query, values)})
+ORDER BY bucket_ms {self._order.direction} LIMIT {self.most_opened + 1})""",
+            values,
+        )
+
+    def reaching(self, cells: list[Row], after: Place | None) -> Statement:
+        """Return what reads the matching rows of quarter hours, given as ``reach`` tells of them."""
+        values = Values()
         tests = f"status = cell.status AND {self._opened_tests(values, after)}"
+        column = "json_extract(value, '$[{}]') AS {}".format
+        names = ", ".join(map(column, range(3), ("bucket_ms", "series_id", "status")))
+        given = f"SELECT {names} FROM json_each({values.mark(json.dumps(cells))})"
         direction = self._order.direction
         return self._rows(
-            f"SELECT opened.seq FROM main.rollup AS cell INDEXED BY {threshold.by} "
+            f"SELECT opened.seq FROM ({given}) AS cell "
             f"CROSS JOIN main.requests AS opened ON opened.seq IN ({self._rows_of_cell('cell', tests, self._limit)}) "
-            f"WHERE {cell} ORDER BY opened.timestamp_ms {direction}, opened.seq {direction} LIMIT {self._limit}"
+            f"ORDER BY opened.timestamp_ms {direction}, opened.seq {direction} LIMIT {self._limit}"
         ), values
 
     def walk(self, after: Place | None) -> Statement:
@@ -201,13 +219,10 @@ class _Search:
         return f"SELECT timestamp_ms, seq FROM {self._walked_rows(values, after)} {last}", values
 
     def descend(self, edge: Place, limit: int) -> Statement:
-        """Return what reads rows behind a place by way of the rollups.
-
-        Spans follow one another, each the largest that holds the next row there is: gaps cost nothing.
-        """
+        """Return what reads rows behind a place by the rollups, by spans that each are the largest with the next row."""
         values = Values()
         direction = self._order.direction
-        cell = f"{self._cell_tests(values)} AND {self._cell_times(values)}"
+        cell = f"{cell_tests(self._query, values)} AND {cell_times(self._query, values)}"
         tests = f"status = node.status AND {self._opened_tests(values, edge)}"
         begun = values.mark(edge[0] // QUARTER_MS * QUARTER_MS)
         following = (
@@ -249,7 +264,7 @@ SELECT seq FROM node WHERE grain_s = 0 LIMIT {limit}"""
         cells = f"main.session_cell WHERE session_id = {session} AND {self._until(values, 'bucket_ms', QUARTER_MS)}"
         begun = self._from(values, after)
         tests = self._opened_tests(values, after)
-        possible = self._cell_tests(values)
+        possible = cell_tests(self._query, values)
         if possible != ANY:
             possible = (
                 f"EXISTS (SELECT 1 FROM main.rollup AS cell WHERE cell.grain_s = {_QUARTER_S} "
@@ -342,47 +357,3 @@ WHERE node.series_id IS NOT NULL AND node.grain_s = {_QUARTER_S}"""
             grains += f" {case} {grain}"
             buckets += f" {case} {bucket}"
         return f"CASE{grains} END", f"CASE{buckets} END"
-
-    def _cell_tests(self, values: Values) -> str:
-        """Return what a cell must fulfil to hold a matching row."""
-        query = self._query
-        tests: list[str] = []
-        if query.status is not None:
-            tests.append(f"cell.status = {values.mark(str(query.status))}")
-        if query.min_latency_ms is not None:
-            tests.append(f"cell.total_max_us >= {values.mark(query.min_latency_ms * 1000)}")
-            if query.min_latency_ms == 0:
-                tests.append(
-                    f"(cell.total_max_us > 0 OR cell.total_count > 0 OR cell.status IN {_words(UNTIMED)})"
-                )
-        if query.min_cost_nanousd is not None:
-            tests.append(f"cell.cost_max_nanousd >= {values.mark(query.min_cost_nanousd)}")
-            if query.min_cost_nanousd == 0:
-                counted = f"cell.requests > cell.unpriced OR cell.status IN {_words(UNCOUNTED)}"
-                tests.append(f"(cell.cost_max_nanousd > 0 OR {counted})")
-        if query.min_latency_ms is not None and query.min_cost_nanousd is not None:
-            latency = values.mark(latency_step(ceil(query.min_latency_ms * 1000)))
-            cost = values.mark(bytes((cost_step(query.min_cost_nanousd),)))
-            tests.append(reach_test("cell.peaks", latency, cost))
-        return " AND ".join(tests or [ANY])
-
-    def _cell_times(self, values: Values) -> str:
-        """Return what the time of a cell must fulfil, and the session; cells older than every row are of pruned ones."""
-        tests = ["cell.bucket_ms + cell.grain_s * 1000 > (SELECT MIN(timestamp_ms) FROM main.requests)"]
-        if self._query.start_ms is not None:
-            tests.append(f"cell.bucket_ms + cell.grain_s * 1000 > {values.mark(self._query.start_ms)}")
-        if self._query.end_ms is not None:
-            # The sign keeps SQLite from searching by it: a cell is searched by its very start.
-            tests.append(f"+cell.bucket_ms < {values.mark(self._query.end_ms)}")
-        if self._query.session_id is not None:
-            session = values.mark(storable(self._query.session_id))
-            part = "bucket_ms = cell.bucket_ms AND series_id = cell.series_id"
-            tests.append(
-                f"(cell.grain_s > {_QUARTER_S} OR EXISTS "
-                f"(SELECT 1 FROM main.session_cell WHERE session_id = {session} AND {part}))"
-            )
-        return " AND ".join(tests)
-
-
-def _words(statuses: Iterable[RequestStatus]) -> str:
-    return f"({', '.join(repr(str(status)) for status in sorted(statuses))})"

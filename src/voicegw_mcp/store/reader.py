@@ -35,7 +35,7 @@ SLOW_AFTER_S: Final = 0.25
 """A query that has run this long makes room for another one beside it."""
 
 _LEAST_PATIENCE_MS: Final = 500
-_CACHE_KIB: Final = 8_000
+_CACHE_KIB: Final = 32_000
 _CACHE_OF_SOME_KIB: Final = 2_000
 _INTERRUPTED_EVERY_S: Final = 0.02
 _MOST_QUICK: Final = 4

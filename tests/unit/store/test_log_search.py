@@ -178,7 +178,9 @@ def _few_looks_before_the_indexes(request, monkeypatch):
     monkeypatch.setattr("voicegw_mcp.store.log_search._WALKED", 2)
     monkeypatch.setattr("voicegw_mcp.store.log_search._WALKED_BY_INDEX", 3)
     monkeypatch.setattr("voicegw_mcp.store.log_series._FEW_SERIES", merged)
-    monkeypatch.setattr("voicegw_mcp.store.log_search._FEW_CELLS", cells)
+    monkeypatch.setattr("voicegw_mcp.store.log_search._MOST_REACHED", cells)
+    monkeypatch.setattr("voicegw_mcp.store.log_search._FEW_REACHED", min(cells, 7))
+    monkeypatch.setattr("voicegw_mcp.store.log_search._SPARE_CELLS", 1)
     monkeypatch.setattr("voicegw_mcp.store.log_search._MANY_CELLS", 3)
     monkeypatch.setattr("voicegw_mcp.store.error_search._SCANNED", 2)
 

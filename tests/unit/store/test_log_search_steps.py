@@ -7,7 +7,7 @@ import pytest
 from tests.factories import DAY, NOW, request_record
 
 from voicegw_mcp.domain import RequestStatus
-from voicegw_mcp.store import reader
+from voicegw_mcp.store.bound_views import BOUND_VIEWS
 from voicegw_mcp.store.log_rows import LogFilter
 from voicegw_mcp.store.requests import insert_requests, read_log
 from voicegw_mcp.store.schema import connect, prepare
@@ -85,7 +85,7 @@ async def steps_of(path, fields, projects):
     counted = _Counted(path)
     with closing(counted.connection):
         if projects:
-            counted.connection.executescript(reader._BOUND)
+            counted.connection.executescript(BOUND_VIEWS)
             counted.connection.executemany("INSERT INTO bound VALUES (?)", [(name,) for name in projects])
         steps = []
         for order in ("newest", "oldest"):
@@ -109,6 +109,12 @@ def short_and_long(tmp_path_factory):
             connection.execute("COMMIT")
         paths.append(path)
     return paths
+
+
+@pytest.fixture(autouse=True)
+def _cells_in_order_are_fewer_than_the_logs_have(monkeypatch):
+    """What is bounded by a number grows up to it, and would look like growth with the log."""
+    monkeypatch.setattr("voicegw_mcp.store.log_search._MOST_REACHED", 100)
 
 
 @pytest.mark.parametrize("projects", [(), ("p1",)])

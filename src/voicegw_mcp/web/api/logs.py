@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from voicegw_mcp.core.costs import Units
 from voicegw_mcp.core.gateway import Gateway
@@ -49,8 +49,6 @@ _HEADING: Final = f"{','.join(COLUMNS)}\r\n".encode()
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
-_ROWS: Final = TypeAdapter(list[LogEntry])
-
 
 @tool("Request log", read_only=True)
 async def logs(gateway: Gateway, args: Logs) -> LogPage:
@@ -73,7 +71,7 @@ def show_page(page: LogPage, given: dict[str, str]) -> tuple[bytes, dict[str, st
     if page.next_cursor is not None:
         behind = urlencode({**given, "cursor": page.next_cursor})
         headers["link"] = f'<{PATH}?{behind}>; rel="next"'
-    return _ROWS.dump_json(page.logs, exclude_none=True), headers
+    return to_json(page.logs, exclude_none=True), headers
 
 
 async def export(gateway: Gateway, args: Logs, kind: str) -> Stream[LogPage]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voicegw_mcp.cli import terminal
+from voicegw_mcp.cli.dashboard import choose_place, listen_second, read_section
 from voicegw_mcp.cli.modes import Mode
 from voicegw_mcp.cli.opening import require_named
 from voicegw_mcp.cli.options import Config, Listen, with_serving_options
@@ -16,6 +17,8 @@ from voicegw_mcp.config.secrets import REFERENCE
 from voicegw_mcp.errors import InvalidInput, StoreUnavailable
 
 if TYPE_CHECKING:
+    import socket
+
     from voicegw_mcp.web.hosts import Hosts
     from voicegw_mcp.web.identities import Identities
 
@@ -51,13 +54,35 @@ def mcp(
 
 
 @with_serving_options(port=8080)
-def serve(*, listen: Listen, mode: Mode, config: Config = None) -> None:
-    """Serve everything over HTTP: MCP at /mcp (Streamable HTTP) and /sse, the JSON API at /v1, and /health."""
+def serve(
+    *,
+    listen: Listen,
+    dashboard_port: Annotated[
+        int | None,
+        typer.Option(
+            "--dashboard-port",
+            min=0,
+            max=65535,
+            help="The dashboard's own port, besides / of the other; 0 chooses one.  [default: dashboard.port of the file, or 9090]",
+            show_default=False,
+        ),
+    ] = None,
+    mode: Mode,
+    config: Config = None,
+) -> None:
+    """Serve everything over HTTP: MCP at /mcp (Streamable HTTP) and /sse, the JSON API at /v1, the dashboard at /, and /health."""
     require_named(config)
-    _serve_http(config, listen, mode)
+    _serve_http(config, listen, mode, dashboard_port, second=True)
 
 
-def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
+def _serve_http(
+    config: str | None,
+    place: Listen,
+    mode: Mode,
+    dashboard_port: int | None = None,
+    *,
+    second: bool = False,
+) -> None:
     import anyio  # noqa: PLC0415 - none of this is needed for --help
 
     from voicegw_mcp.core.access import ACCESS_TOKEN  # noqa: PLC0415 - likewise
@@ -65,20 +90,23 @@ def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
     from voicegw_mcp.server import build_server  # noqa: PLC0415 - likewise
     from voicegw_mcp.transports.http import listen, serve_http  # noqa: PLC0415 - likewise
     from voicegw_mcp.web.app import build_app  # noqa: PLC0415 - likewise
-    from voicegw_mcp.web.hosts import bind_name, is_loopback  # noqa: PLC0415 - likewise
+    from voicegw_mcp.web.hosts import is_loopback  # noqa: PLC0415 - likewise
     from voicegw_mcp.web.identities import Identities  # noqa: PLC0415 - likewise
 
     tools = mode.choose_tools()
     hosts = _hosts(place)
     gateway = mode.open_gateway(config, "http")
     identities = Identities(gateway)
+    section = read_section(gateway)
+    page = choose_place(section, place, dashboard_port) if second else None
     asks = identities.any_configured()
-    if not asks and not is_loopback(place.host):
-        raise InvalidInput(
-            f"Without a token only this machine may call; {place.host} is not a loopback address.",
-            field="host",
-            hint="Set VOICEGW_MCP_TOKEN, or add a token to auth.api_keys, or leave --host out.",
-        )
+    for host, where in ((place.host, "--host"), (page.host if page else place.host, "dashboard.host")):
+        if not asks and not is_loopback(host):
+            raise InvalidInput(
+                f"Without a token only this machine may call; {host} is not a loopback address.",
+                field="host",
+                hint=f"Set VOICEGW_MCP_TOKEN, or add a token to auth.api_keys, or leave {where} out.",
+            )
     if not asks and ACCESS_TOKEN in os.environ:
         raise InvalidInput(
             f"{ACCESS_TOKEN} is set, to nothing: somebody meant a token to be asked for.",
@@ -91,32 +119,50 @@ def _serve_http(config: str | None, place: Listen, mode: Mode) -> None:
             f"{place.host}:{place.port} cannot be listened on ({error.strerror}).",
             hint="Choose another --port.",
         ) from error
+    own = listen_second(page) if page else None
 
     def ready() -> None:
-        address = f"http://{bind_name(place.host) or '127.0.0.1'}:{bound.getsockname()[1]}"
+        address = _address(place.host, bound)
         terminal.print_line(f"voicegw serves {gateway.config_file.path}")
         terminal.print_line(f"  {address}/mcp   Streamable HTTP")
         terminal.print_line(f"  {address}/sse   HTTP+SSE")
+        if section.enabled:
+            at = _address(page.host, own) if page and own else address
+            note = f" (port {page.port}, its own, is taken)" if page and not own else ""
+            terminal.print_line(f"  {at}/   dashboard{note}")
         sentence, token = _who_may_call(identities)
         terminal.print_line(f"  {sentence}")
         header = f" --header 'Authorization: Bearer {token}'" if token else ""
         terminal.print_line(f"  claude mcp add --transport http voicegateway {address}/mcp{header}")
         sys.stdout.flush()
 
-    app = build_app(build_server(gateway, tools), gateway, hosts, identities, open_without_token=not asks)
+    app = build_app(
+        build_server(gateway, tools),
+        gateway,
+        hosts.also(page.host) if page else hosts,
+        identities,
+        open_without_token=not asks,
+        dashboard=section.enabled,
+    )
     collect_seldom()
 
     async def run() -> None:
         watch = AlertWatch(gateway)
         watch.start(FIRST_LOOK_S)
         try:
-            await serve_http(app, bound, ready)
+            await serve_http(app, bound, ready, also=[own] if own else [])
         finally:
             with anyio.CancelScope(shield=True):
                 await watch.stop()
                 await gateway.close()
 
     anyio.run(run)
+
+
+def _address(host: str, bound: "socket.socket") -> str:
+    from voicegw_mcp.web.hosts import bind_name  # noqa: PLC0415 - none of this is needed for --help
+
+    return f"http://{bind_name(host) or '127.0.0.1'}:{bound.getsockname()[1]}"
 
 
 def _hosts(place: Listen) -> "Hosts":

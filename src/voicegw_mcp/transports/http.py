@@ -24,7 +24,7 @@ from voicegw_mcp.transports.events import EventStreams
 from voicegw_mcp.transports.sessions import Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import FrameType
     from typing import TypeAlias
 
@@ -196,13 +196,16 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-async def serve_http(app: ASGIApp, bound: socket.socket, ready: Callable[[], None]) -> None:
+async def serve_http(
+    app: ASGIApp, bound: socket.socket, ready: Callable[[], None], *, also: Sequence[socket.socket] = ()
+) -> None:
     """Serve ``app`` until SIGINT or SIGTERM, then give open answers ``STOPPING_S`` to end.
 
     Args:
         app: with a lifespan.
         bound: what ``listen`` returned.
         ready: called once requests are taken.
+        also: further sockets for the same application.
     """
     letting_go = _LettingGo(app)
     config = uvicorn.Config(
@@ -218,7 +221,7 @@ async def serve_http(app: ASGIApp, bound: socket.socket, ready: Callable[[], Non
         timeout_graceful_shutdown=STOPPING_S,
     )
     server = _Server(config, ready, letting_go.stop)
-    await server.serve(sockets=[bound])
+    await server.serve(sockets=[bound, *also])
 
 
 class _LettingGo:

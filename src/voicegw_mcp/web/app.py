@@ -1,4 +1,4 @@
-"""The one ASGI application: the MCP routes, the API, ``/health`` and the metadata for OAuth behind the guard.
+"""The one ASGI application: the MCP routes, the API, the dashboard, ``/health`` and the metadata for OAuth behind the guard.
 
 May import ``web``, ``transports``, ``errors``.
 """
@@ -14,6 +14,7 @@ from voicegw_mcp.transports.http import MAX_SESSIONS, McpRoutes
 from voicegw_mcp.web.api.routes import PREFIX, Api
 from voicegw_mcp.web.guard import Guard, refuse
 from voicegw_mcp.web.oauth import describe_resource, is_metadata
+from voicegw_mcp.web.pages import read_pages
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -31,6 +32,7 @@ def build_app(
     identities: Identities,
     *,
     open_without_token: bool = False,
+    dashboard: bool = True,
     max_sessions: int = MAX_SESSIONS,
 ) -> ASGIApp:
     """Return the application that serves ``server``.
@@ -41,11 +43,13 @@ def build_app(
         hosts: the names under which it answers.
         identities: knows the tokens.
         open_without_token: let everybody in until a token is configured; only for a loopback address.
+        dashboard: serve the page at ``/``.
         max_sessions: of each kind, open at the same time.
     """
+    plain: dict[str, ASGIApp] = {"/health": _health, **(read_pages() if dashboard else {})}
     api = Api(gateway, lambda: routes.open_sessions())  # noqa: PLW0108 - the routes are made of it
-    routes = McpRoutes(server, {"/health": _health}, _Elsewhere(api, identities), max_sessions=max_sessions)
-    return Guard(routes, hosts, identities, open_without_token=open_without_token)
+    routes = McpRoutes(server, plain, _Elsewhere(api, identities), max_sessions=max_sessions)
+    return Guard(routes, hosts, identities, open_paths=plain.keys(), open_without_token=open_without_token)
 
 
 async def _health(scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +74,7 @@ class _Elsewhere:
         else:
             error = InvalidInput(
                 "There is nothing at that path.",
-                hint="There are: /mcp, /sse, /messages, /v1/openapi.json, /health.",
+                hint="There are: /, /mcp, /sse, /messages, /v1/openapi.json, /health.",
             )
             response = refuse(404, error)
         await response(scope, receive, send)

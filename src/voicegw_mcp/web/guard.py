@@ -1,6 +1,6 @@
 """What every HTTP request passes before a route sees it: Host, Origin, lockout, token, size.
 
-One place, in front of all routes; only ``/health``, and what tells where tokens come from, need none. Plain ASGI, because Starlette's middleware wraps streams.
+One place, in front of all routes; only ``/health``, the dashboard's files, and what tells where tokens come from, need no token. Plain ASGI, because Starlette's middleware wraps streams.
 May import Starlette, ``transports``, ``web``, ``errors``.
 """
 
@@ -23,13 +23,13 @@ from voicegw_mcp.web.oauth import METADATA, InsufficientScope, TokenExpired, is_
 from voicegw_mcp.web.revocation import OpenRequests, Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from voicegw_mcp.errors import GatewayError
     from voicegw_mcp.web.hosts import Hosts
     from voicegw_mcp.web.identities import Identities, Identity
-
-OPEN_PATHS: Final = frozenset({"/health"})
 
 MAX_DIGITS: Final = 20
 """Digits of a Content-Length at most: Python refuses to read thousands of them with an exception."""
@@ -92,16 +92,24 @@ class Guard:
         app: all routes.
         hosts: the names that are let in.
         identities: knows the tokens, as they are at each request.
+        open_paths: need no token; Host and Origin count for them all the same.
         open_without_token: let everybody in until a token is configured. From then on one is asked for: who takes the
             last one away shuts out who had it, and does not let everybody in.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: Hosts, identities: Identities, *, open_without_token: bool = False
+        self,
+        app: ASGIApp,
+        hosts: Hosts,
+        identities: Identities,
+        *,
+        open_paths: Container[str],
+        open_without_token: bool = False,
     ) -> None:
         self._app = app
         self._hosts = hosts
         self._identities = identities
+        self._open_paths = open_paths
         self._open = open_without_token
         self._lockout = Lockout()
         self._requests = OpenRequests(identities)
@@ -154,7 +162,7 @@ class Guard:
         self._open = self._open and not self._identities.any_configured()
         if self._open:
             scope[STANDING] = Standing(self._requests, None, None)
-        if self._open or scope["path"] in OPEN_PATHS:
+        if self._open or scope["path"] in self._open_paths:
             return None
         if scope["path"].startswith(METADATA):
             oauth = self._identities.oauth()

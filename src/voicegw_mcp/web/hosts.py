@@ -6,7 +6,7 @@ A web page must not reach a local gateway through a name of its own (DNS rebindi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.errors import InvalidInput, quote
@@ -53,6 +53,11 @@ class Hosts:
                 _checked(origin, _ORIGIN, "--allowed-origin", "https://ops.example.com") for origin in origins
             ),
         )
+
+    def also(self, bind: str) -> Hosts:
+        """Return the list for a server that listens on ``bind`` as well."""
+        named = bind_name(bind)
+        return self if named is None else replace(self, hosts=self.hosts | {named})
 
     def admits_host(self, header: bytes | None) -> bool:
         """Say whether a Host header names this server."""

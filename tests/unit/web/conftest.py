@@ -148,10 +148,12 @@ def inner():
 @pytest.fixture
 def guard(gateway, inner):
     """A door that always asks for a token."""
-    return Guard(inner, Hosts.of("127.0.0.1"), Identities(gateway))
+    return Guard(inner, Hosts.of("127.0.0.1"), Identities(gateway), open_paths={"/health"})
 
 
 @pytest.fixture
 def lenient(gateway, inner):
     """A door that is open while no token is configured, as on a loopback address."""
-    return Guard(inner, Hosts.of("127.0.0.1"), Identities(gateway), open_without_token=True)
+    return Guard(
+        inner, Hosts.of("127.0.0.1"), Identities(gateway), open_paths={"/health"}, open_without_token=True
+    )

@@ -39,9 +39,11 @@ async function load(signal) {
   admitted();
   showFooter(status);
   await VIEWS[view](signal, status);
+  byId(view).removeAttribute("aria-busy");
 }
 
 function refresh() {
+  byId(view).setAttribute("aria-busy", "true");
   polling.now();
 }
 
@@ -59,7 +61,7 @@ function route() {
   }
   byId("notice").hidden = true;
   if (byId("gate").hidden) showView();
-  polling.now();
+  refresh();
 }
 
 function showView() {

@@ -1,0 +1,2 @@
+/** What the script of uPlot defines. */
+declare var uPlot: any;

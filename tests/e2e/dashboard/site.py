@@ -41,7 +41,7 @@ def traffic():
 
 def afternoon():
     """Return the whole hours by which a time zone is ahead of UTC in which it is about three in the afternoon."""
-    return max(-12, min(14, 15 - datetime.now(UTC).hour))
+    return max(-12, min(14, 15 - datetime.now(UTC).hour)) or 1
 
 
 class Site:

@@ -66,7 +66,7 @@ def test_spend_is_split_as_the_api_splits_it(page, busy, split, key):
     assert sum(amounts) == pytest.approx(report["total_usd"], abs=0.005 * len(amounts))
 
 
-def test_pointing_at_the_chart_tells_the_values_of_that_day(page, busy):
+def test_pointing_at_the_chart_tells_the_values_of_that_day(page):
     go(page, "overview")
     page.locator("#spend-controls").get_by_text("7 days").click()
     readout = page.locator("#spend-chart .when")

@@ -2,6 +2,8 @@
 
 import time
 from dataclasses import replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import expect
@@ -54,6 +56,15 @@ def test_a_filter_shows_the_rows_that_the_api_gives_for_it(log, busy, label):
     expect(ids(log).first).to_have_attribute("data-id", expected[0])
     expect(ids(log)).to_have_count(len(expected))
     assert shown(log) == expected
+
+
+def test_times_are_those_of_the_gateway_s_time_zone_also_when_the_log_is_opened_first(visit, busy):
+    page = visit(busy, "requests")
+    (row,) = busy.api("logs", limit=1)
+    zone = ZoneInfo(busy.api("costs")["timezone"])
+    local = datetime.fromisoformat(row["timestamp"]).astimezone(zone)
+    assert zone.utcoffset(local)
+    expect(ids(page).first).to_contain_text(f"{local:%H:%M:%S}")
 
 
 def test_filters_together_may_leave_nothing_and_say_so(log):

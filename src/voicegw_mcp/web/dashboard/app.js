@@ -4,7 +4,7 @@ import { ApiError, ask } from "./api.js";
 import { Changes } from "./changes.js";
 import { startColours } from "./colours.js";
 import { byId, fill, make } from "./dom.js";
-import { count, size } from "./format.js";
+import { count, setTimezone, size } from "./format.js";
 import { Log } from "./log.js";
 import { Overview } from "./overview.js";
 import { Polling } from "./polling.js";
@@ -30,16 +30,31 @@ const VIEWS = {
 };
 
 let view = "";
+/** The version of the configuration of which the time zone is known. @type {string | undefined} */
+let timezoneOf;
 const polling = new Polling(load, { everyMs: EVERY_MS, succeeded, failed });
 
 /** @param {AbortSignal} signal */
 async function load(signal) {
   // Alone and first: with a wrong token each further request would count as one more wrong token.
   const status = await ask("status", {}, signal);
+  await learnTimezone(status.config.version, signal);
   admitted();
   showFooter(status);
   await VIEWS[view](signal, status);
   byId(view).removeAttribute("aria-busy");
+}
+
+/**
+ * Asks which time zone's days the gateway counts, again when the configuration is another one.
+ * @param {string} version of the configuration
+ * @param {AbortSignal} signal
+ */
+async function learnTimezone(version, signal) {
+  if (version === timezoneOf) return;
+  const { timezone } = await ask("costs", { period: "today", per_modality: false, include_pricing_source: false }, signal);
+  setTimezone(timezone);
+  timezoneOf = version;
 }
 
 function refresh() {

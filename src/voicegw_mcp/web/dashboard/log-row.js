@@ -75,8 +75,9 @@ export function rowsOf(entry, fresh) {
 
 /** The columns for which a phone has no room, in one line. @param {Entry} entry */
 function brief(entry) {
-  const facts = [entry.project, milliseconds(entry.total_latency_ms), entry.cost_usd === undefined ? "unpriced" : money(entry.cost_usd)].join(" · ");
-  return make("span", { class: "brief" }, facts, entry.error_message && make("span", { class: "failure" }, ` · ${entry.error_message}`));
+  const cost = entry.cost_usd === undefined ? "unpriced" : money(entry.cost_usd);
+  const facts = [entry.project, milliseconds(entry.total_latency_ms), cost].flatMap((fact) => [make("span", { class: "whole" }, fact), " "]);
+  return make("span", { class: "brief" }, ...facts, entry.error_message && make("span", { class: "failure" }, entry.error_message));
 }
 
 /**

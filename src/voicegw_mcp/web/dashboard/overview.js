@@ -3,7 +3,6 @@
 import { ask } from "./api.js";
 import { showBudgets } from "./budgets.js";
 import { byId, empty, fill, make } from "./dom.js";
-import { setTimezone } from "./format.js";
 import { Latency } from "./latency.js";
 import { Spend, loadTotals } from "./spend.js";
 
@@ -24,8 +23,8 @@ export class Overview {
   async load(signal, status) {
     showWarnings(status);
     showFirstSteps(status);
-    setTimezone(await loadTotals(signal));
     await Promise.all([
+      loadTotals(signal),
       this.spend.load(signal),
       this.latency.load(signal),
       ask("projects", {}, signal).then(({ projects }) => showBudgets(projects)),

@@ -144,7 +144,6 @@ function remarks(report, more) {
 /**
  * Shows the totals at the top.
  * @param {AbortSignal} signal
- * @returns {Promise<string>} the time zone whose days they are of
  */
 export async function loadTotals(signal) {
   const reports = await Promise.all(
@@ -156,7 +155,6 @@ export async function loadTotals(signal) {
     ...TOTALS.map(({ title, before }, at) => total(title, money(reports[at].total_usd), comparison(reports[at].previous, before), reports[at].total_usd)),
     total("Requests today", count(overall.request_count), `${percent(overall.error_count, overall.request_count)} failed`),
   );
-  return reports[0].timezone;
 }
 
 /**

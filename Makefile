@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check lint types contracts golden bench bench-peer chaos conformance hostile store-proofs lock clean
+.PHONY: help run demo test screenshots check lint types contracts golden bench bench-peer chaos conformance hostile store-proofs lock clean
 
 help: ## Show these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ demo: $(VENV)/.run ## A whole agent conversation on a scratch gateway, over real
 
 test: $(VENV)/.test ## All tests, with branch coverage
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+
+screenshots: $(VENV)/.test ## Write docs/images/dashboard-*.png anew (needs chromium)
+	VOICEGW_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/python -m pytest -q tests/e2e/dashboard/test_dashboard_looks.py -k screenshots
 
 check: lint types contracts ## Lint, types, import contracts, generated files
 	$(BIN)/python -m voicegw_mcp.tools.render --check

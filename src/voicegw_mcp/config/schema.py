@@ -198,10 +198,10 @@ class RateLimit(_Open):
 
 
 class Dashboard(_Open):
-    """VoiceGateway's dashboard address."""
+    """The dashboard's own address; ``host`` counts only where the file names it, see ``cli/dashboard.py``."""
 
     enabled: bool = True
-    host: str = "0.0.0.0"  # noqa: S104 - VoiceGateway's documented default; nothing binds to it here
+    host: str = "0.0.0.0"  # noqa: S104 - VoiceGateway's documented default; nothing binds to it unless the file says so
     port: int = Field(default=9090, ge=0, le=65535)
 
 

@@ -67,7 +67,9 @@ async function request(path, parameters, { accept, signal }) {
  */
 export function unanswered(error, signal) {
   if (signal.aborted && signal.reason?.name !== "TimeoutError") return error;
-  return new ApiError("The server does not answer.", { hint: "Is voicegw serve still running? This page goes on trying." });
+  return new ApiError("The server does not answer.", {
+    hint: "Is voicegw serve still running? This page goes on trying.",
+  });
 }
 
 /** @param {Response} response */

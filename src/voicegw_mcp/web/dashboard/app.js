@@ -52,7 +52,11 @@ async function load(signal) {
  */
 async function learnTimezone(version, signal) {
   if (version === timezoneOf) return;
-  const { timezone } = await ask("costs", { period: "today", per_modality: false, include_pricing_source: false }, signal);
+  const { timezone } = await ask(
+    "costs",
+    { period: "today", per_modality: false, include_pricing_source: false },
+    signal,
+  );
   setTimezone(timezone);
   timezoneOf = version;
 }
@@ -152,7 +156,8 @@ function connection(state, text) {
 function showFooter({ version, config, store }) {
   const rows = store.rows === undefined ? "" : `, ${count(store.rows)} requests`;
   const bytes = store.size_bytes === undefined ? "" : `, ${size(store.size_bytes)}`;
-  byId("footer").textContent = `voicegw ${version} · ${config.path}, version ${config.version || "none"} · ${store.kind}${rows}${bytes}`;
+  byId("footer").textContent =
+    `voicegw ${version} · ${config.path}, version ${config.version || "none"} · ${store.kind}${rows}${bytes}`;
 }
 
 byId("gate").addEventListener("submit", (/** @type {Event} */ event) => {

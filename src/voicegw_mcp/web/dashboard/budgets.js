@@ -27,7 +27,10 @@ export function showBudgets(projects) {
   if (!limited.length) {
     fill(
       byId("budgets"),
-      empty("No project has a budget. To create one that has:", 'voicegw call create_project project_id=support-line name="Support line" daily_budget=10'),
+      empty(
+        "No project has a budget. To create one that has:",
+        'voicegw call create_project project_id=support-line name="Support line" daily_budget=10',
+      ),
       ...free.map(row),
     );
     return;
@@ -42,11 +45,29 @@ function row(project) {
   return make(
     "div",
     { class: "budget", "data-project": project.id },
-    make("div", { class: "who" }, make("strong", {}, project.name || project.id), project.description && make("div", { class: "faint" }, project.description)),
-    limited ? meter(project) : make("div", { class: "faint" }, `no budget, ${project.today_requests === 1 ? "1 request" : `${count(project.today_requests)} requests`}`),
-    make("div", { class: "number" }, money(project.today_spend), limited && make("span", { class: "faint" }, ` of ${money(project.daily_budget)}`)),
+    make(
+      "div",
+      { class: "who" },
+      make("strong", {}, project.name || project.id),
+      project.description && make("div", { class: "faint" }, project.description),
+    ),
+    limited
+      ? meter(project)
+      : make(
+          "div",
+          { class: "faint" },
+          `no budget, ${project.today_requests === 1 ? "1 request" : `${count(project.today_requests)} requests`}`,
+        ),
+    make(
+      "div",
+      { class: "number" },
+      money(project.today_spend),
+      limited && make("span", { class: "faint" }, ` of ${money(project.daily_budget)}`),
+    ),
     limited ? make("div", {}, state(said(project), KINDS[project.budget_status])) : make("div"),
-    limited ? make("div", { class: "faint number reset", title: full(new Date(project.reset_at)) }, reset(project)) : make("div"),
+    limited
+      ? make("div", { class: "faint number reset", title: full(new Date(project.reset_at)) }, reset(project))
+      : make("div"),
   );
 }
 

@@ -43,13 +43,24 @@ export class Changes {
     let cursor;
     do {
       // A page has fewer changes than asked for when their diffs are long.
-      const { body } = await askPage("changes", { limit: Math.min(AT_ONCE, this.shown - changes.length), detail: "full", cursor }, signal);
+      const { body } = await askPage(
+        "changes",
+        { limit: Math.min(AT_ONCE, this.shown - changes.length), detail: "full", cursor },
+        signal,
+      );
       changes.push(...body.changes);
       cursor = body.next_cursor;
     } while (cursor && changes.length < this.shown);
     byId("changes-older").hidden = !cursor;
     if (changes.length) fill(byId("change-list"), ...changes.map((change) => this.entry(change)));
-    else fill(byId("change-list"), empty("Nothing was changed through the gateway yet. A change by a tool is listed here with its diff, such as:", 'voicegw call create_project project_id=support-line name="Support line" daily_budget=10'));
+    else
+      fill(
+        byId("change-list"),
+        empty(
+          "Nothing was changed through the gateway yet. A change by a tool is listed here with its diff, such as:",
+          'voicegw call create_project project_id=support-line name="Support line" daily_budget=10',
+        ),
+      );
   }
 
   /** @param {Change} change */
@@ -58,7 +69,11 @@ export class Changes {
     /** @type {HTMLDetailsElement} */
     const details = make(
       "details",
-      { class: "change", open: this.open.has(change.id), toggle: () => (details.open ? this.open.add(change.id) : this.open.delete(change.id)) },
+      {
+        class: "change",
+        open: this.open.has(change.id),
+        toggle: () => (details.open ? this.open.add(change.id) : this.open.delete(change.id)),
+      },
       make(
         "summary",
         {},
@@ -67,7 +82,12 @@ export class Changes {
         make("span", { class: "faint" }, `${change.actor || "someone"}, ${change.door}`),
         change.undone_by ? state("undone") : state(change.state, KINDS[change.state]),
       ),
-      make("p", { class: "facts faint" }, `${change.tool} in ${change.file}, version ${change.config_version}. `, ...undoing(change)),
+      make(
+        "p",
+        { class: "facts faint" },
+        `${change.tool} in ${change.file}, version ${change.config_version}. `,
+        ...undoing(change),
+      ),
       change.diff && showDiff(change.diff),
     );
     return details;
@@ -78,12 +98,17 @@ export class Changes {
 function undoing(change) {
   if (change.undone_by) return [`Undone by ${change.undone_by}.`];
   const told = change.undoes ? [`It undoes ${change.undoes}. `] : [];
-  return change.state === "applied" ? [...told, "To take it back: ", make("code", {}, `voicegw undo ${change.id}`)] : told;
+  return change.state === "applied"
+    ? [...told, "To take it back: ", make("code", {}, `voicegw undo ${change.id}`)]
+    : told;
 }
 
 /** @param {string} diff unified */
 function showDiff(diff) {
-  const lines = diff.replace(/\n$/, "").split("\n").map((line) => make("span", { class: kindOf(line) }, line || " "));
+  const lines = diff
+    .replace(/\n$/, "")
+    .split("\n")
+    .map((line) => make("span", { class: kindOf(line) }, line || " "));
   return make("pre", { class: "diff", tabindex: "0", "aria-label": "Diff" }, ...lines);
 }
 

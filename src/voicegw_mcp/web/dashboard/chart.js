@@ -37,7 +37,12 @@ export class Chart {
     this.readout = make("div", { class: "readout" });
     this.plot = make("div", { class: "plot" });
     this.figures = make("div", { class: "scroll", tabindex: "0" });
-    this.details = make("details", { class: "figures", toggle: () => this.list() }, make("summary", {}, "Figures as a table"), this.figures);
+    this.details = make(
+      "details",
+      { class: "figures", toggle: () => this.list() },
+      make("summary", {}, "Figures as a table"),
+      this.figures,
+    );
     fill(parent, this.readout, this.plot, this.details);
     /** @type {Drawing | undefined} */
     this.drawing = undefined;
@@ -51,7 +56,12 @@ export class Chart {
   /** @param {Drawing} drawing */
   draw(drawing) {
     this.drawing = drawing;
-    const shape = JSON.stringify([drawing.kind, drawing.unit, timezone(), ...drawing.series.map((series) => series.name)]);
+    const shape = JSON.stringify([
+      drawing.kind,
+      drawing.unit,
+      timezone(),
+      ...drawing.series.map((series) => series.name),
+    ]);
     if (this.uplot && shape === this.shape) this.uplot.setData(columns(drawing));
     else this.redraw();
     this.shape = shape;
@@ -91,13 +101,32 @@ export class Chart {
       legend: { show: false },
       cursor: { y: false, points: { show: !bars }, drag: { x: false, y: false } },
       scales: {
-        x: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => (bars || low === high ? [low - half, high + half] : [low, high]) },
-        y: { range: (/** @type {any} */ _, /** @type {number} */ _low, /** @type {number} */ high) => [0, high > 0 ? high * 1.08 : 1] },
+        x: {
+          range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) =>
+            bars || low === high ? [low - half, high + half] : [low - (high - low) * 0.04, high],
+        },
+        y: {
+          range: (/** @type {any} */ _, /** @type {number} */ _low, /** @type {number} */ high) => [
+            0,
+            high > 0 ? high * 1.08 : 1,
+          ],
+        },
       },
       padding: [8, 24, 0, 0],
       axes: [
-        { ...axis, grid: { show: false }, values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((moment) => label(moment, drawing.unit)), space: 64, size: 28 },
-        { ...axis, size: 62, values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((value) => drawing.format(value).replace(/\.0+$/, "")) },
+        {
+          ...axis,
+          grid: { show: false },
+          values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((moment) => label(moment, drawing.unit)),
+          space: 64,
+          size: 28,
+        },
+        {
+          ...axis,
+          size: 62,
+          values: (/** @type {any} */ _, /** @type {number[]} */ at) =>
+            at.map((value) => drawing.format(value).replace(/\.0+$/, "")),
+        },
       ],
       series: [
         {},
@@ -105,7 +134,12 @@ export class Chart {
           label: series.name,
           stroke: colour(series.colour),
           ...(bars
-            ? { fill: colour(series.colour), width: 0, paths: uPlot.paths.bars({ size: [0.7, 36] }), points: { show: false } }
+            ? {
+                fill: colour(series.colour),
+                width: 0,
+                paths: uPlot.paths.bars({ size: [0.7, 36] }),
+                points: { show: false },
+              }
             : { width: 2, points: { show: drawing.starts.length < 40, size: 5, fill: colour(series.colour) } }),
         })),
       ],
@@ -122,7 +156,13 @@ export class Chart {
       this.readout,
       make("span", { class: "when" }, pointed ? moment(drawing.starts[at], drawing.unit) : drawing.span),
       ...drawing.series.map((series) =>
-        make("span", {}, make("span", { class: `marker ${series.marker}` }), `${series.name} `, make("strong", {}, pointed ? drawing.format(series.values[at]) : series.whole)),
+        make(
+          "span",
+          {},
+          make("span", { class: `marker ${series.marker}` }),
+          `${series.name} `,
+          make("strong", {}, pointed ? drawing.format(series.values[at]) : series.whole),
+        ),
       ),
     );
   }
@@ -131,8 +171,14 @@ export class Chart {
   list() {
     const drawing = this.drawing;
     if (!drawing || !this.details.open) return;
-    const head = [{ title: drawing.unit === "hour" ? "Hour" : "Day" }, ...drawing.series.map((series) => ({ title: series.name, number: true }))];
-    const rows = drawing.starts.map((start, at) => [moment(start, drawing.unit), ...drawing.series.map((series) => drawing.format(series.values[at]))]);
+    const head = [
+      { title: drawing.unit === "hour" ? "Hour" : "Day" },
+      ...drawing.series.map((series) => ({ title: series.name, number: true })),
+    ];
+    const rows = drawing.starts.map((start, at) => [
+      moment(start, drawing.unit),
+      ...drawing.series.map((series) => drawing.format(series.values[at])),
+    ]);
     fill(this.figures, table(head, rows, drawing.title));
   }
 }

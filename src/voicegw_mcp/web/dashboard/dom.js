@@ -52,13 +52,23 @@ export function byId(id) {
  * @param {string} caption what the table shows, for who does not see it
  */
 export function table(columns, rows, caption) {
-  const classes = columns.map((column) => [column.class, column.number && "number"].filter(Boolean).join(" ") || undefined);
+  const classes = columns.map(
+    (column) => [column.class, column.number && "number"].filter(Boolean).join(" ") || undefined,
+  );
   return make(
     "table",
     {},
     make("caption", { class: "unseen" }, caption),
-    make("thead", {}, make("tr", {}, ...columns.map((column, at) => make("th", { scope: "col", class: classes[at] }, column.title)))),
-    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((cell, at) => make("td", { class: classes[at] }, cell))))),
+    make(
+      "thead",
+      {},
+      make("tr", {}, ...columns.map((column, at) => make("th", { scope: "col", class: classes[at] }, column.title))),
+    ),
+    make(
+      "tbody",
+      {},
+      ...rows.map((row) => make("tr", {}, ...row.map((cell, at) => make("td", { class: classes[at] }, cell)))),
+    ),
   );
 }
 
@@ -72,7 +82,12 @@ export function table(columns, rows, caption) {
  */
 export function choice(name, title, options, chosen, changed) {
   const labels = options.map(([value, label]) =>
-    make("label", {}, make("input", { type: "radio", name, value, checked: value === chosen, change: () => changed(value) }), make("span", {}, label)),
+    make(
+      "label",
+      {},
+      make("input", { type: "radio", name, value, checked: value === chosen, change: () => changed(value) }),
+      make("span", {}, label),
+    ),
   );
   return make("fieldset", { class: "choice" }, make("legend", { class: "unseen" }, title), ...labels);
 }
@@ -83,7 +98,12 @@ export function choice(name, title, options, chosen, changed) {
  * @param {string} [command] what to do next, in a terminal
  */
 export function empty(sentence, command) {
-  return make("div", { class: "empty" }, make("p", {}, sentence), command && make("pre", { tabindex: "0" }, make("code", {}, command)));
+  return make(
+    "div",
+    { class: "empty" },
+    make("p", {}, sentence),
+    command && make("pre", { tabindex: "0" }, make("code", {}, command)),
+  );
 }
 
 /**

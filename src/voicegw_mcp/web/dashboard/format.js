@@ -2,7 +2,12 @@
 
 const count_ = new Intl.NumberFormat("en-US");
 const cents = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" });
-const fine = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", minimumFractionDigits: 4, maximumFractionDigits: 4 });
+const fine = new Intl.NumberFormat("en-US", {
+  style: "currency",
+  currency: "USD",
+  minimumFractionDigits: 4,
+  maximumFractionDigits: 4,
+});
 
 let zone = "UTC";
 /** @type {Map<string, Intl.DateTimeFormat>} */
@@ -51,7 +56,11 @@ export function percent(part, whole) {
 
 /** @param {number} bytes */
 export function size(bytes) {
-  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+  return bytes < 1e6
+    ? `${(bytes / 1e3).toFixed(0)} kB`
+    : bytes < 1e9
+      ? `${(bytes / 1e6).toFixed(0)} MB`
+      : `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
 /**

@@ -8,7 +8,10 @@ import { PERIODS, along, starts } from "./timeline.js";
 
 /** @typedef {{request_count: number, error_count: number, ttfb_percentiles?: Record<string, number>, latency_percentiles?: Record<string, number>}} Stats */
 
-const FIGURES = /** @type {const} */ ({ ttfb: ["First byte", "ttfb_percentiles"], total: ["Total", "latency_percentiles"] });
+const FIGURES = /** @type {const} */ ({
+  ttfb: ["First byte", "ttfb_percentiles"],
+  total: ["Total", "latency_percentiles"],
+});
 const MODALITIES = { "": "All", stt: "STT", llm: "LLM", tts: "TTS" };
 const ROWS = 9;
 
@@ -22,18 +25,30 @@ export class Latency {
     this.chart = new Chart(byId("latency-chart"));
     fill(
       byId("latency-controls"),
-      choice("latency-figure", "Figure", Object.entries(FIGURES).map(([value, [label]]) => [value, label]), this.figure, (value) => {
-        this.figure = /** @type {keyof typeof FIGURES} */ (value);
-        changed();
-      }),
+      choice(
+        "latency-figure",
+        "Figure",
+        Object.entries(FIGURES).map(([value, [label]]) => [value, label]),
+        this.figure,
+        (value) => {
+          this.figure = /** @type {keyof typeof FIGURES} */ (value);
+          changed();
+        },
+      ),
       choice("latency-modality", "Modality", Object.entries(MODALITIES), this.modality, (value) => {
         this.modality = value;
         changed();
       }),
-      choice("latency-period", "Period", Object.entries(PERIODS).map(([value, { label }]) => [value, label]), this.period, (value) => {
-        this.period = value;
-        changed();
-      }),
+      choice(
+        "latency-period",
+        "Period",
+        Object.entries(PERIODS).map(([value, { label }]) => [value, label]),
+        this.period,
+        (value) => {
+          this.period = value;
+          changed();
+        },
+      ),
     );
   }
 
@@ -45,14 +60,29 @@ export class Latency {
     const line = starts(report, unit);
     /** @type {Record<string, number>} */
     const overall = report.overall[key] ?? {};
-    const series = Object.keys(overall).slice(0, MARKERS.length).map((name, at) => ({
-      name,
-      marker: `marker-${MARKERS[at]}`,
-      colour: `--series-${MARKERS[at]}`,
-      values: along(line, /** @type {(Stats & {key: string})[]} */ (report.groups), (group) => group[key]?.[name], null),
-      whole: milliseconds(overall[name]),
-    }));
-    this.chart.draw({ kind: "lines", unit, starts: line, series, format: (value) => milliseconds(value ?? undefined), title: `${title} by percentile, ${label}`, span: label });
+    const series = Object.keys(overall)
+      .slice(0, MARKERS.length)
+      .map((name, at) => ({
+        name,
+        marker: `marker-${MARKERS[at]}`,
+        colour: `--series-${MARKERS[at]}`,
+        values: along(
+          line,
+          /** @type {(Stats & {key: string})[]} */ (report.groups),
+          (group) => group[key]?.[name],
+          null,
+        ),
+        whole: milliseconds(overall[name]),
+      }));
+    this.chart.draw({
+      kind: "lines",
+      unit,
+      starts: line,
+      series,
+      format: (value) => milliseconds(value ?? undefined),
+      title: `${title} by percentile, ${label}`,
+      span: label,
+    });
     this.models(report.by_model, key, Object.keys(overall));
   }
 
@@ -73,13 +103,19 @@ export class Latency {
       { title: "Requests", number: true, class: "spare" },
       { title: "Failed", number: true, class: "spare" },
     ];
-    const rows = all.slice(0, ROWS).map(([model, stats]) => [
-      model,
-      ...names.map((name) => milliseconds(stats[key]?.[name])),
-      count(stats.request_count),
-      percent(stats.error_count, stats.request_count),
-    ]);
+    const rows = all
+      .slice(0, ROWS)
+      .map(([model, stats]) => [
+        model,
+        ...names.map((name) => milliseconds(stats[key]?.[name])),
+        count(stats.request_count),
+        percent(stats.error_count, stats.request_count),
+      ]);
     const shown = table(columns, rows, "Latency by model");
-    fill(byId("latency-table"), shown, all.length > ROWS && make("p", { class: "faint" }, `${count(all.length - ROWS)} more`));
+    fill(
+      byId("latency-table"),
+      shown,
+      all.length > ROWS && make("p", { class: "faint" }, `${count(all.length - ROWS)} more`),
+    );
   }
 }

@@ -41,7 +41,11 @@ const KINDS = /** @type {const} */ ({ success: "", error: "bad", fallback: "warn
 
 /** @returns {HTMLTableSectionElement} */
 export function headings() {
-  return make("thead", {}, make("tr", {}, ...COLUMNS.map(([title, name]) => make("th", { scope: "col", class: name }, title))));
+  return make(
+    "thead",
+    {},
+    make("tr", {}, ...COLUMNS.map(([title, name]) => make("th", { scope: "col", class: name }, title))),
+  );
 }
 
 /**
@@ -69,15 +73,29 @@ export function rowsOf(entry, fresh) {
     entry.cost_usd === undefined ? "unpriced" : money(entry.cost_usd),
     entry.error_message ?? "",
   ];
-  body.append(make("tr", { class: fresh && "fresh" }, ...cells.map((cell, column) => make("td", { class: COLUMNS[column][1] }, cell))));
+  body.append(
+    make(
+      "tr",
+      { class: fresh && "fresh" },
+      ...cells.map((cell, column) => make("td", { class: COLUMNS[column][1] }, cell)),
+    ),
+  );
   return body;
 }
 
 /** The columns for which a phone has no room, in one line. @param {Entry} entry */
 function brief(entry) {
   const cost = entry.cost_usd === undefined ? "unpriced" : money(entry.cost_usd);
-  const facts = [entry.project, milliseconds(entry.total_latency_ms), cost].flatMap((fact) => [make("span", { class: "whole" }, fact), " "]);
-  return make("span", { class: "brief" }, ...facts, entry.error_message && make("span", { class: "failure" }, entry.error_message));
+  const facts = [entry.project, milliseconds(entry.total_latency_ms), cost].flatMap((fact) => [
+    make("span", { class: "whole" }, fact),
+    " ",
+  ]);
+  return make(
+    "span",
+    { class: "brief" },
+    ...facts,
+    entry.error_message && make("span", { class: "failure" }, entry.error_message),
+  );
 }
 
 /**
@@ -103,7 +121,10 @@ function details(entry) {
     ["Model", entry.model_id],
     ["First byte", entry.ttfb_ms === undefined ? undefined : milliseconds(entry.ttfb_ms)],
     ["Total", entry.total_latency_ms === undefined ? undefined : milliseconds(entry.total_latency_ms)],
-    ["Cost", entry.cost_usd === undefined ? "unpriced" : `${entry.cost_usd} USD${entry.estimated ? ", units estimated" : ""}`],
+    [
+      "Cost",
+      entry.cost_usd === undefined ? "unpriced" : `${entry.cost_usd} USD${entry.estimated ? ", units estimated" : ""}`,
+    ],
     ["Units", units.join(", ")],
     ["Price", price],
     ["Error", [entry.error_kind, entry.error_message].filter(Boolean).join(": ")],
@@ -111,5 +132,9 @@ function details(entry) {
     ["Session", entry.session_id],
     ["Id", entry.id],
   ];
-  return make("dl", {}, ...facts.filter(([, value]) => value).flatMap(([title, value]) => [make("dt", {}, title), make("dd", {}, value)]));
+  return make(
+    "dl",
+    {},
+    ...facts.filter(([, value]) => value).flatMap(([title, value]) => [make("dt", {}, title), make("dd", {}, value)]),
+  );
 }

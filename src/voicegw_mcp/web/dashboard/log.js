@@ -28,7 +28,10 @@ export class Log {
     this.buildFilters();
     byId("log-pause").addEventListener("click", () => this.pause(!this.paused));
     byId("log-older").addEventListener("click", () => this.older());
-    document.addEventListener("visibilitychange", () => this.opened && !this.paused && (document.hidden ? this.halt() : this.begin()));
+    document.addEventListener(
+      "visibilitychange",
+      () => this.opened && !this.paused && (document.hidden ? this.halt() : this.begin()),
+    );
   }
 
   buildFilters() {
@@ -41,9 +44,21 @@ export class Log {
       status: fixed("All", "success", "error", "fallback", "cancelled"),
       search: make("input", { type: "search", maxlength: 200, placeholder: "Text in the error", autocomplete: "off" }),
     };
-    const titles = { project: "Project", modality: "Modality", provider_id: "Provider", model_id: "Model", status: "Status", search: "Search" };
+    const titles = {
+      project: "Project",
+      modality: "Modality",
+      provider_id: "Provider",
+      model_id: "Model",
+      status: "Status",
+      search: "Search",
+    };
     const form = byId("log-filters");
-    fill(form, ...Object.entries(titles).map(([name, title]) => make("label", { class: name === "search" && "search" }, title, this.filters[name])));
+    fill(
+      form,
+      ...Object.entries(titles).map(([name, title]) =>
+        make("label", { class: name === "search" && "search" }, title, this.filters[name]),
+      ),
+    );
     let typing = 0;
     form.addEventListener("input", (/** @type {Event} */ event) => {
       clearTimeout(typing);
@@ -91,7 +106,7 @@ export class Log {
 
   /** @param {AbortSignal} signal */
   async run(signal) {
-    for (let failures = 0; !signal.aborted; ) {
+    for (let failures = 0; !signal.aborted;) {
       try {
         await this.past(signal);
         if (this.paused) return;
@@ -142,9 +157,19 @@ export class Log {
   /** Puts what is configured, and what the rows name besides, into the lists of the filters. @param {AbortSignal} signal */
   async offer(signal) {
     try {
-      const [{ projects }, { providers }, { models }] = await Promise.all([ask("projects", {}, signal), ask("providers", {}, signal), ask("models", {}, signal)]);
-      extend(this.filters.project, projects.map((/** @type {any} */ project) => project.id));
-      extend(this.filters.provider_id, providers.map((/** @type {any} */ provider) => provider.provider_id));
+      const [{ projects }, { providers }, { models }] = await Promise.all([
+        ask("projects", {}, signal),
+        ask("providers", {}, signal),
+        ask("models", {}, signal),
+      ]);
+      extend(
+        this.filters.project,
+        projects.map((/** @type {any} */ project) => project.id),
+      );
+      extend(
+        this.filters.provider_id,
+        providers.map((/** @type {any} */ provider) => provider.provider_id),
+      );
       extend(this.filters.model_id, Object.keys(models));
     } catch {
       // The rows are what matters; the next start of the log offers them again.
@@ -165,8 +190,15 @@ export class Log {
       else log.tHead.after(body);
     }
     if (!older) this.drop();
-    for (const [name, key] of /** @type {const} */ ([["project", "project"], ["provider_id", "provider"], ["model_id", "model_id"]])) {
-      extend(this.filters[name], entries.map((entry) => entry[key]));
+    for (const [name, key] of /** @type {const} */ ([
+      ["project", "project"],
+      ["provider_id", "provider"],
+      ["model_id", "model_id"],
+    ])) {
+      extend(
+        this.filters[name],
+        entries.map((entry) => entry[key]),
+      );
     }
     this.tellWhenEmpty();
   }
@@ -184,7 +216,9 @@ export class Log {
 
   tellWhenEmpty() {
     const filtered = Object.values(this.chosen()).some(Boolean);
-    const sentence = filtered ? "No request fits these filters." : "No request was recorded yet. What agents record appears here as it comes in; see what they need:";
+    const sentence = filtered
+      ? "No request fits these filters."
+      : "No request was recorded yet. What agents record appears here as it comes in; see what they need:";
     fill(byId("log-empty"), this.bodies.size === 0 && (filtered ? empty(sentence) : empty(sentence, "voicegw status")));
     byId("log").hidden = this.bodies.size === 0;
   }

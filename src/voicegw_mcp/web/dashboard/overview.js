@@ -35,7 +35,9 @@ export class Overview {
 /** @param {any} status */
 function showWarnings({ warnings, config, store }) {
   const { error } = config;
-  const told = [error && `${error.file}, line ${error.line}: ${error.message}`, store.error, ...warnings].filter(Boolean);
+  const told = [error && `${error.file}, line ${error.line}: ${error.message}`, store.error, ...warnings].filter(
+    Boolean,
+  );
   const [summary, list] = byId("warnings").children;
   // Few are shown, many only counted, until somebody opens or closes them.
   if (byId("warnings").hidden) byId("warnings").open = told.length <= SHOWN;
@@ -48,13 +50,28 @@ function showWarnings({ warnings, config, store }) {
 function showFirstSteps({ provider_count, model_count, store }) {
   const steps = [];
   if (!provider_count) {
-    steps.push(empty("No provider is configured yet. Add one, and its key:", "voicegw call add_provider provider_id=deepgram provider_type=deepgram\nvoicegw secrets set DEEPGRAM_API_KEY"));
+    steps.push(
+      empty(
+        "No provider is configured yet. Add one, and its key:",
+        "voicegw call add_provider provider_id=deepgram provider_type=deepgram\nvoicegw secrets set DEEPGRAM_API_KEY",
+      ),
+    );
   }
   if (!model_count) {
-    steps.push(empty("No model is registered yet:", "voicegw call register_model modality=stt provider_id=deepgram model_name=nova-3"));
+    steps.push(
+      empty(
+        "No model is registered yet:",
+        "voicegw call register_model modality=stt provider_id=deepgram model_name=nova-3",
+      ),
+    );
   }
   if (store.rows === 0) {
-    steps.push(empty("No request was recorded yet. Agents record theirs with voicegw_mcp.inference; to take over a VoiceGateway store:", "voicegw import voicegw.db"));
+    steps.push(
+      empty(
+        "No request was recorded yet. Agents record theirs with voicegw_mcp.inference; to take over a VoiceGateway store:",
+        "voicegw import voicegw.db",
+      ),
+    );
   }
   byId("first-steps").hidden = !steps.length;
   fill(byId("first-steps"), make("h2", {}, "First steps"), make("div", { class: "steps" }, ...steps));

@@ -28,7 +28,10 @@ export class Providers {
  */
 function showProviders(providers, statuses, today) {
   if (!providers.length) {
-    fill(byId("provider-table"), empty("No provider is configured yet:", "voicegw call add_provider provider_id=deepgram provider_type=deepgram"));
+    fill(
+      byId("provider-table"),
+      empty("No provider is configured yet:", "voicegw call add_provider provider_id=deepgram provider_type=deepgram"),
+    );
     return;
   }
   const columns = [
@@ -43,7 +46,13 @@ function showProviders(providers, statuses, today) {
   const rows = providers.map((provider) => {
     const done = today.get(provider.provider_id);
     return [
-      make("span", {}, make("strong", {}, provider.provider_id), provider.base_url && make("div", { class: "faint" }, provider.base_url), reason(provider, statuses)),
+      make(
+        "span",
+        {},
+        make("strong", {}, provider.provider_id),
+        provider.base_url && make("div", { class: "faint" }, provider.base_url),
+        reason(provider, statuses),
+      ),
       ready(provider, statuses[provider.provider_id]),
       `${provider.provider_type}, ${provider.type}`,
       provider.api_key_masked ? make("code", {}, provider.api_key_masked) : "–",
@@ -79,7 +88,13 @@ function reason(provider, statuses) {
  */
 function showModels(models, today) {
   if (!models.length) {
-    fill(byId("model-table"), empty("No model is registered yet:", "voicegw call register_model modality=stt provider_id=deepgram model_name=nova-3"));
+    fill(
+      byId("model-table"),
+      empty(
+        "No model is registered yet:",
+        "voicegw call register_model modality=stt provider_id=deepgram model_name=nova-3",
+      ),
+    );
     return;
   }
   const columns = [

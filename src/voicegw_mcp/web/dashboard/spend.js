@@ -34,14 +34,26 @@ export class Spend {
     this.chart = new Chart(byId("spend-chart"));
     fill(
       byId("spend-controls"),
-      choice("spend-split", "Split by", Object.entries(SPLITS).map(([value, { label }]) => [value, label]), this.split, (value) => {
-        this.split = /** @type {keyof typeof SPLITS} */ (value);
-        changed();
-      }),
-      choice("spend-period", "Period", Object.entries(PERIODS).map(([value, { label }]) => [value, label]), this.period, (value) => {
-        this.period = value;
-        changed();
-      }),
+      choice(
+        "spend-split",
+        "Split by",
+        Object.entries(SPLITS).map(([value, { label }]) => [value, label]),
+        this.split,
+        (value) => {
+          this.split = /** @type {keyof typeof SPLITS} */ (value);
+          changed();
+        },
+      ),
+      choice(
+        "spend-period",
+        "Period",
+        Object.entries(PERIODS).map(([value, { label }]) => [value, label]),
+        this.period,
+        (value) => {
+          this.period = value;
+          changed();
+        },
+      ),
     );
   }
 
@@ -54,8 +66,14 @@ export class Spend {
     /** @type {[string, Entry][]} */
     const ranked = Object.entries(report[split.entries]);
     const first = ranked.filter(([name, entry]) => name !== OTHER && entry.cost > 0).slice(0, MARKERS.length);
-    const parts = await Promise.all(first.map(([name, entry]) => this.part(name, entry, { ...asked, [split.parameter]: name }, signal)));
-    this.show(report, ranked, parts.filter((part) => part !== null));
+    const parts = await Promise.all(
+      first.map(([name, entry]) => this.part(name, entry, { ...asked, [split.parameter]: name }, signal)),
+    );
+    this.show(
+      report,
+      ranked,
+      parts.filter((part) => part !== null),
+    );
   }
 
   /**
@@ -91,12 +109,28 @@ export class Spend {
       whole: money(part.entry.cost),
     }));
     const all = along(line, /** @type {Group[]} */ (report.groups), (group) => group.cost, 0);
-    const others = all.map((cost, at) => Math.max(0, (cost ?? 0) - series.reduce((sum, one) => sum + (one.values[at] ?? 0), 0)));
+    const others = all.map((cost, at) =>
+      Math.max(0, (cost ?? 0) - series.reduce((sum, one) => sum + (one.values[at] ?? 0), 0)),
+    );
     const rest = report.total_usd - parts.reduce((sum, part) => sum + part.entry.cost, 0);
     if (rest > 1e-9) {
-      series.push({ name: series.length ? "others" : "all", marker: "", colour: "--series-other", values: others, whole: money(rest) });
+      series.push({
+        name: series.length ? "others" : "all",
+        marker: "",
+        colour: "--series-other",
+        values: others,
+        whole: money(rest),
+      });
     }
-    this.chart.draw({ kind: "bars", unit, starts: line, series, format: (value) => money(value ?? undefined), title: `Spend by ${this.split}, ${label}`, span: label });
+    this.chart.draw({
+      kind: "bars",
+      unit,
+      starts: line,
+      series,
+      format: (value) => money(value ?? undefined),
+      title: `Spend by ${this.split}, ${label}`,
+      span: label,
+    });
     this.breakdown(report, ranked, parts, split.label);
   }
 
@@ -126,7 +160,11 @@ export class Spend {
       { title: "Share", number: true },
       { title: "Requests", number: true },
     ];
-    fill(byId("spend-table"), table(columns, rows, `Spend by ${title.toLowerCase()}`), ...remarks(report, ranked.length - rows.length));
+    fill(
+      byId("spend-table"),
+      table(columns, rows, `Spend by ${title.toLowerCase()}`),
+      ...remarks(report, ranked.length - rows.length),
+    );
   }
 }
 
@@ -137,7 +175,8 @@ export class Spend {
 function remarks(report, more) {
   const told = [];
   if (more > 0) told.push(`${count(more)} more`);
-  if (report.unpriced_requests) told.push(`${count(report.unpriced_requests)} requests have no known price and are not in the sums`);
+  if (report.unpriced_requests)
+    told.push(`${count(report.unpriced_requests)} requests have no known price and are not in the sums`);
   return told.map((sentence) => make("p", { class: "faint" }, sentence));
 }
 
@@ -147,13 +186,21 @@ function remarks(report, more) {
  */
 export async function loadTotals(signal) {
   const reports = await Promise.all(
-    TOTALS.map(({ period }) => ask("costs", { period, compare_to: "previous", per_modality: false, include_pricing_source: false }, signal)),
+    TOTALS.map(({ period }) =>
+      ask("costs", { period, compare_to: "previous", per_modality: false, include_pricing_source: false }, signal),
+    ),
   );
   const { overall } = await ask("latency", { period: "today" }, signal);
   fill(
     byId("totals"),
-    ...TOTALS.map(({ title, before }, at) => total(title, money(reports[at].total_usd), comparison(reports[at].previous, before), reports[at].total_usd)),
-    total("Requests today", count(overall.request_count), `${percent(overall.error_count, overall.request_count)} failed`),
+    ...TOTALS.map(({ title, before }, at) =>
+      total(title, money(reports[at].total_usd), comparison(reports[at].previous, before), reports[at].total_usd),
+    ),
+    total(
+      "Requests today",
+      count(overall.request_count),
+      `${percent(overall.error_count, overall.request_count)} failed`,
+    ),
   );
 }
 

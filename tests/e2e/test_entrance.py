@@ -77,7 +77,7 @@ def test_it_tells_who_may_call_and_what_a_client_is_to_send(
     config.write_text(config.read_text() + text)
     server = serve(**variables)
     lines = told(server)
-    assert lines[3] == f"  {sentence}"
+    assert lines[4] == f"  {sentence}"
     line = shlex.split(lines[-1])
     assert line[:7] == ["claude", "mcp", "add", "--transport", "http", "voicegateway", server.mcp]
     assert line[7:] == ([] if token is None else ["--header", f"{HEADER}{token}"])
@@ -91,7 +91,7 @@ def test_it_tells_who_may_call_and_what_a_client_is_to_send(
 def test_a_file_that_is_broken_at_the_start_lets_only_the_variable_in(serve, stop, config):
     config.write_text("auth: [\n")
     server = serve(VOICEGW_MCP_TOKEN=TOKEN)
-    assert told(server)[3] == "  Who sends VOICEGW_MCP_TOKEN may call."
+    assert told(server)[4] == "  Who sends VOICEGW_MCP_TOKEN may call."
     assert stop(server) == 0
 
 

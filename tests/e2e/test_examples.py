@@ -87,7 +87,7 @@ def test_make_run_serves_a_scratch_gateway_in_the_checkout_until_a_signal_comes(
         )
         try:
             server = LineServer(process)
-            told = [server.line().decode() for _ in range(6)]
+            told = [server.line().decode() for _ in range(7)]
             assert "claude mcp add --transport http voicegateway http://127.0.0.1:" in told[-1]
             health = anyio.run(health_of, told[-1].split()[-1])
             assert health["config"]["path"] == str(checkout / ".run" / "voicegw.yaml")

@@ -279,7 +279,7 @@ def test_unknown_paths_have_the_one_error_shape(serve):
     server = serve()
     with http(follow_redirects=False) as client:
         for path in (
-            "/",
+            "/index.html",
             "/mcp/x",
             "/MCP",
             "/sse/",

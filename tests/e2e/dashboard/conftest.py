@@ -22,9 +22,9 @@ MISSING = "There is no chromium. On Debian and Ubuntu: apt-get update && apt-get
 SIZES = {"desk": (1280, 900), "phone": (360, 740)}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser():
-    """One browser with a profile of its own for all tests of a file."""
+    """One browser with a profile of its own for all tests of the package."""
     program = shutil.which("chromium")
     if program is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
@@ -35,7 +35,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def busy(tmp_path_factory):
     """The gateway that most tests look at."""
     with busy_site(tmp_path_factory.mktemp("busy") / "gateway") as site:

@@ -32,6 +32,8 @@ def test_an_empty_gateway_says_what_to_do_next_and_the_commands_do_it(visit, tmp
         expect(page.locator("#budgets")).to_contain_text("No project has a budget.")
         commands = "\n".join(page.locator("#overview pre").all_inner_texts()).splitlines()
         assert "voicegw import voicegw.db" in commands
+        go(page, "changes")
+        expect(page.locator("#change-list")).to_contain_text("Nothing was changed")
         called = [command for command in commands if command.startswith("voicegw call ")]
         assert len(called) == 3
         for command in called:

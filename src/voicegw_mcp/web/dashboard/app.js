@@ -13,7 +13,7 @@ import { currentToken, forgetToken, keepToken } from "./session.js";
 
 const EVERY_MS = 10_000;
 
-const log = new Log(failed);
+const log = new Log(succeeded, failed);
 const overview = new Overview(refresh);
 const providers = new Providers();
 const changes = new Changes(refresh);

@@ -14,8 +14,12 @@ const MOST_ROWS = 500;
 const TYPING_MS = 300;
 
 export class Log {
-  /** @param {(error: unknown, waitMs: number) => void} failed told what is wrong, and in how many ms it is tried again */
-  constructor(failed) {
+  /**
+   * @param {() => void} succeeded called when the server has answered
+   * @param {(error: unknown, waitMs: number) => void} failed told what is wrong, and in how many ms it is tried again
+   */
+  constructor(succeeded, failed) {
+    this.succeeded = succeeded;
     this.failed = failed;
     this.abort = new AbortController();
     this.paused = false;
@@ -110,7 +114,10 @@ export class Log {
       try {
         await this.past(signal);
         if (this.paused) return;
-        await this.follow(signal, () => (failures = 0));
+        await this.follow(signal, () => {
+          failures = 0;
+          this.succeeded();
+        });
       } catch (error) {
         if (signal.aborted) return;
         byId("log-state").textContent = "";

@@ -18,6 +18,7 @@ from voicegw_mcp.errors import InvalidInput, StoreUnavailable
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
     from voicegw_mcp.web.hosts import Hosts
     from voicegw_mcp.web.identities import Identities
@@ -85,12 +86,10 @@ def _serve_http(
 ) -> None:
     import anyio  # noqa: PLC0415 - none of this is needed for --help
 
-    from voicegw_mcp.core.access import ACCESS_TOKEN  # noqa: PLC0415 - likewise
     from voicegw_mcp.core.alert_watch import AlertWatch  # noqa: PLC0415 - likewise
     from voicegw_mcp.server import build_server  # noqa: PLC0415 - likewise
     from voicegw_mcp.transports.http import listen, serve_http  # noqa: PLC0415 - likewise
     from voicegw_mcp.web.app import build_app  # noqa: PLC0415 - likewise
-    from voicegw_mcp.web.hosts import is_loopback  # noqa: PLC0415 - likewise
     from voicegw_mcp.web.identities import Identities  # noqa: PLC0415 - likewise
 
     tools = mode.choose_tools()
@@ -100,18 +99,8 @@ def _serve_http(
     section = read_section(gateway)
     page = choose_place(section, place, dashboard_port) if second else None
     asks = identities.any_configured()
-    for host, where in ((place.host, "--host"), (page.host if page else place.host, "dashboard.host")):
-        if not asks and not is_loopback(host):
-            raise InvalidInput(
-                f"Without a token only this machine may call; {host} is not a loopback address.",
-                field="host",
-                hint=f"Set VOICEGW_MCP_TOKEN, or add a token to auth.api_keys, or leave {where} out.",
-            )
-    if not asks and ACCESS_TOKEN in os.environ:
-        raise InvalidInput(
-            f"{ACCESS_TOKEN} is set, to nothing: somebody meant a token to be asked for.",
-            hint="Give it a value, or unset it to let every program on this machine call.",
-        )
+    if not asks:
+        _require_closed({"--host": place.host, **({"dashboard.host": page.host} if page else {})})
     try:
         bound = listen(place.host, place.port)
     except OSError as error:
@@ -157,6 +146,29 @@ def _serve_http(
                 await gateway.close()
 
     anyio.run(run)
+
+
+def _require_closed(hosts: "Mapping[str, str]") -> None:
+    """Refuse to serve without a token where others could call; ``hosts`` are by what names them.
+
+    Raises:
+        InvalidInput: an address is not of this machine alone, or a token was meant to be asked for.
+    """
+    from voicegw_mcp.core.access import ACCESS_TOKEN  # noqa: PLC0415 - as above
+    from voicegw_mcp.web.hosts import is_loopback  # noqa: PLC0415 - likewise
+
+    for where, host in hosts.items():
+        if not is_loopback(host):
+            raise InvalidInput(
+                f"Without a token only this machine may call; {host} is not a loopback address.",
+                field="host",
+                hint=f"Set VOICEGW_MCP_TOKEN, or add a token to auth.api_keys, or leave {where} out.",
+            )
+    if ACCESS_TOKEN in os.environ:
+        raise InvalidInput(
+            f"{ACCESS_TOKEN} is set, to nothing: somebody meant a token to be asked for.",
+            hint="Give it a value, or unset it to let every program on this machine call.",
+        )
 
 
 def _address(host: str, bound: "socket.socket") -> str:

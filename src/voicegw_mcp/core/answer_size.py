@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Final
 from pydantic_core import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic import BaseModel
 
 MOST_BYTES: Final = 32_000
 """Bytes of compact JSON that a list or a report may take."""
 
+BRACKETS: Final = 2
+"""How much longer a whole list or map of some values is than these, each with its comma."""
+
 OTHER: Final = "(other)"
 """The key under which a map that was cut shows the rest."""
 
 
-def json_bytes(value: BaseModel | str) -> int:
-    """Return the bytes of a model (without absent fields) or a string in compact UTF-8 JSON, and a comma."""
+def json_bytes(value: BaseModel | str | Sequence[BaseModel] | Mapping[str, BaseModel]) -> int:
+    """Return the bytes of models (without absent fields) or a string in compact UTF-8 JSON, and a comma."""
     return len(to_json(value, exclude_none=True)) + 1
 
 
@@ -42,5 +45,6 @@ def fitting_values(values: Sequence[BaseModel], budget: int) -> int:
 
     Most lists fit as a whole, and one look at the whole takes half as long as one at each.
     """
-    whole = len(to_json(values, exclude_none=True)) - 1  # brackets for a comma more than there is
-    return len(values) if whole <= budget else fitting(map(json_bytes, values), budget)
+    return (
+        len(values) if json_bytes(values) - BRACKETS <= budget else fitting(map(json_bytes, values), budget)
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
-from voicegw_mcp.core.answer_size import MOST_BYTES, OTHER, fitting, json_bytes
+from voicegw_mcp.core.answer_size import BRACKETS, MOST_BYTES, OTHER, fitting, json_bytes
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.buckets import read_newest
 from voicegw_mcp.core.periods import day_window, iso, previous_window
@@ -62,16 +62,17 @@ class Units(Answer):
     cached_tokens: int | None = None
     characters: int | None = None
 
-    @classmethod
-    def of(cls, usage: Usage) -> Units:
-        """Return the non-zero units of a usage."""
-        return cls(
-            audio_seconds=usage.audio_ms / 1000 or None,
-            input_tokens=usage.input_tokens or None,
-            output_tokens=usage.output_tokens or None,
-            cached_tokens=usage.cached_tokens or None,
-            characters=usage.characters or None,
-        )
+
+def show_units(usage: Usage) -> dict[str, float]:
+    """Return the fields of ``Units``: the non-zero units of a usage."""
+    shown = {
+        "audio_seconds": usage.audio_ms / 1000,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "characters": usage.characters,
+    }
+    return {name: units for name, units in shown.items() if units}
 
 
 class CostEntry(Answer):
@@ -288,15 +289,19 @@ def _split(rows: Sequence[CostRow], name_of: Callable[[CostRow], str], budget: i
     """Return entries by name, costliest first; those beyond ``budget`` bytes become one under ``(other)``."""
     sums = {name: _sum(own) for name, own in _by_shown_name(rows, name_of).items()}
     ranked = sorted(sums.items(), key=lambda item: (-item[1].cost_nanousd, -item[1].requests, item[0]))
-    entries: dict[str, CostEntry] = {}
-    for number, (name, total) in enumerate(ranked):
-        entry = _entry(total)
-        budget -= json_bytes(name) + json_bytes(entry)
-        if budget < 0:
-            entries[OTHER] = _entry(_sum([rest for _, rest in ranked[number:]]))
-            break
-        entries[name] = entry
-    return entries
+    entries = _entries().validate_python({name: _entry(total) for name, total in ranked})
+    if json_bytes(entries) - BRACKETS <= budget:
+        return entries
+    count = fitting((json_bytes(name) + json_bytes(entry) for name, entry in entries.items()), budget)
+    rest = _sum([left for _, left in ranked[count:]])
+    folded = _entries().validate_python({OTHER: _entry(rest)})
+    return dict([*entries.items()][:count]) | folded
+
+
+@cache
+def _entries() -> TypeAdapter[dict[str, CostEntry]]:
+    """Return what makes entries in one go, as ``_groups`` does."""
+    return TypeAdapter(dict[str, CostEntry])
 
 
 def _by_shown_name(rows: Iterable[R], name_of: Callable[[R], str]) -> dict[str, list[R]]:
@@ -326,9 +331,12 @@ def _added(spent: Iterable[tuple[str, Spend]]) -> dict[str, Spend]:
     return found
 
 
-def _entry(total: CostRow) -> CostEntry:
-    usage = Usage(*total[9:])
-    return CostEntry(cost=to_usd(total.cost_nanousd), requests=total.requests, units=Units.of(usage))
+def _entry(total: CostRow) -> dict[str, object]:
+    return {
+        "cost": to_usd(total.cost_nanousd),
+        "requests": total.requests,
+        "units": show_units(Usage(*total[9:])),
+    }
 
 
 def _compared(total: int, before: int) -> PreviousCosts:

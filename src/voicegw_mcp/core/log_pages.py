@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from voicegw_mcp.core.answer_size import MOST_BYTES, fitting_values
 from voicegw_mcp.core.answers import Answer
-from voicegw_mcp.core.costs import Units
+from voicegw_mcp.core.costs import Units, show_units
 from voicegw_mcp.core.cursors import decode_cursor, encode_cursor
 from voicegw_mcp.core.periods import iso
 from voicegw_mcp.core.untrusted import escape_untrusted
@@ -168,7 +168,7 @@ def _view(row: LogRow, message_characters: int = _NAME_CHARACTERS) -> dict[str, 
 def _view_in_full(row: LogRow) -> dict[str, object]:
     return {
         **_view(row, MOST_MESSAGE_CHARACTERS),
-        "units": Units.of(row.usage()),
+        "units": show_units(row.usage()),
         "price_source": _optional(row.price_source or None),
         "price_date": _optional(row.price_date or None),
         "price_version": _optional(row.price_version or None),

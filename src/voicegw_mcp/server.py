@@ -16,11 +16,12 @@ import mcp_types as types
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 from pydantic_core import to_json
 
 from voicegw_mcp import __version__
+from voicegw_mcp.core.tracing import find_tracer
 from voicegw_mcp.errors import GatewayError, InternalError, InvalidInput, StoreUnavailable, nearest, quote
+from voicegw_mcp.message_spans import MessageSpans
 from voicegw_mcp.notices import Notices
 from voicegw_mcp.questions import Unanswered, asking
 from voicegw_mcp.tools import TOOLS
@@ -28,7 +29,7 @@ from voicegw_mcp.tools.offered import choose_prompts, instruct
 from voicegw_mcp.tools.resources import RESOURCES
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Sequence
+    from collections.abc import Awaitable, Collection, Iterable, Sequence
 
     from mcp.server.context import ServerRequestContext
 
@@ -85,8 +86,10 @@ def build_server(gateway: Gateway, tools: Sequence[Tool] = TOOLS) -> Server[dict
         get_tool_input_schema=door.input_schema_of,
     )
     server.add_request_handler("tools/call", types.CallToolRequestParams, door.call_tool)
-    if isinstance(get_tracer_provider(), ProxyTracerProvider):
-        server.middleware.clear()  # it makes spans, and nobody in this process collects them
+    server.middleware.clear()  # it makes spans: for nobody, or with what was said
+    tracer = find_tracer()
+    if tracer is not None:
+        server.middleware.append(MessageSpans(tracer, gateway.caller.door, door.names()))
     return server
 
 
@@ -98,6 +101,10 @@ class _Door:
         self._notices = Notices(gateway)
         self._tools = {tool.name: tool for tool in tools}
         self._prompts = {prompt.name: prompt for prompt in choose_prompts(tools)}
+
+    def names(self) -> dict[str, Collection[str]]:
+        """Return what can be called by name, by method."""
+        return {"tools/call": self._tools, "prompts/get": self._prompts}
 
     def _caller(self, context: Context) -> Gateway:
         """Return the gateway as this caller may use it: over HTTP by his token, else by what his client is called."""

@@ -4,7 +4,6 @@ import logging
 
 import pytest
 from mcp.shared.exceptions import MCPError
-from opentelemetry import trace
 from tests.protocol.agents import ERAS, FILE
 
 from voicegw_mcp.core.answers import Answer
@@ -197,22 +196,3 @@ async def test_a_password_in_an_address_of_the_file_is_not_shown(agent, house):
     assert (await agent.ok("get_provider", provider_id="openai"))["base_url"] == "https://***@example.com/v1"
     tested = await agent.ok("test_provider", provider_id="openai", timeout_seconds=1)
     assert KEY not in str(tested) + str(await agent.ok("list_providers"))
-
-
-@pytest.mark.parametrize("era", ERAS)
-async def test_messages_make_spans_where_somebody_collects_them(house, era, monkeypatch):
-    names = []
-
-    class Tracer(trace.NoOpTracer):
-        def start_span(self, name, *args, **kwargs):
-            names.append(name)
-            return super().start_span(name, *args, **kwargs)
-
-    monkeypatch.setattr("mcp.shared._otel._tracer", Tracer())
-    async with house.agent(mode=era) as agent:
-        await agent.ok("get_health")
-    assert "tools/call get_health" not in names
-    monkeypatch.setattr("voicegw_mcp.server.get_tracer_provider", trace.NoOpTracerProvider)
-    async with house.agent(mode=era) as agent:
-        await agent.ok("get_health")
-    assert "tools/call get_health" in names

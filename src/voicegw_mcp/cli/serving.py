@@ -86,6 +86,7 @@ def _serve_http(
 ) -> None:
     import anyio  # noqa: PLC0415 - none of this is needed for --help
 
+    from voicegw_mcp.cli.tracing import start_tracing  # noqa: PLC0415 - likewise
     from voicegw_mcp.core.alert_watch import AlertWatch  # noqa: PLC0415 - likewise
     from voicegw_mcp.server import build_server  # noqa: PLC0415 - likewise
     from voicegw_mcp.transports.http import listen, serve_http  # noqa: PLC0415 - likewise
@@ -125,6 +126,7 @@ def _serve_http(
         terminal.print_line(f"  claude mcp add --transport http voicegateway {address}/mcp{header}")
         sys.stdout.flush()
 
+    tracing = start_tracing()
     app = build_app(
         build_server(gateway, tools),
         gateway,
@@ -144,6 +146,7 @@ def _serve_http(
             with anyio.CancelScope(shield=True):
                 await watch.stop()
                 await gateway.close()
+                await tracing.stop()
 
     anyio.run(run)
 

@@ -99,11 +99,13 @@ def serve(config: str | None, mode: Mode) -> None:
     try:
         import anyio  # noqa: PLC0415 - see the module docstring
 
+        from voicegw_mcp.cli.tracing import start_tracing  # noqa: PLC0415 - likewise
         from voicegw_mcp.core.alert_watch import AlertWatch  # noqa: PLC0415 - likewise
         from voicegw_mcp.server import build_server  # noqa: PLC0415 - likewise
         from voicegw_mcp.transports.stdio import serve_stdio  # noqa: PLC0415 - likewise
 
         tools = mode.choose_tools()  # loads the rest
+        tracing = start_tracing()
         sys.stdout.flush()
     finally:
         os.dup2(wire, 1)
@@ -117,6 +119,7 @@ def serve(config: str | None, mode: Mode) -> None:
         async def close() -> None:
             await watch.stop()
             await gateway.close()
+            await tracing.stop()
 
         watch.start(FIRST_LOOK_S)
         await serve_stdio(build_server(gateway, tools), close)

@@ -20,9 +20,12 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from weakref import ref
 
+from opentelemetry.context import get_current
+
 from voicegw_mcp.config.redaction import HIDDEN, hide_in_text
 from voicegw_mcp.domain import NO_USAGE, Modality, RequestRecord, RequestStatus, Usage
 from voicegw_mcp.inference import chain, context
+from voicegw_mcp.inference.spans import Traced, times_of
 from voicegw_mcp.store.ids import new_id
 
 if TYPE_CHECKING:
@@ -67,6 +70,8 @@ class Attempt:
         self.session = context.session_id()
         _, self.chain, self.probe = chain.place.get()
         self.fallback_from = None if self.chain is None or self.probe else self.chain.before(meter.leaf)
+        tracer = meter.runtime.tracer
+        self._trace = None if tracer is None else (tracer, get_current())
         self.at_ms = meter.now_ms()
         self.started = time.perf_counter()
         self._live: ref[Attempt] = ref(self)
@@ -148,6 +153,9 @@ class Attempt:
                 None if error is None else Problem(*describe(error), list(texts), self.meter.keys()),
                 estimated,
             )
+            if self._trace is not None:
+                times = times_of(at_ms, self.started, total_ms)
+                make = Traced(*self._trace, *times, self.streamed, self.meter.leaf).around(make)
             self.meter.runtime.record(self.project, make)
         except Exception:
             logger.exception("A request on %s was not recorded.", self.meter.leaf.model_id)

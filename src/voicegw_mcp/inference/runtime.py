@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.core.rate_limits import RateLimits
+from voicegw_mcp.core.tracing import find_tracer
 from voicegw_mcp.errors import InvalidInput, quote
 from voicegw_mcp.inference import resolution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from opentelemetry.trace import Tracer
 
     from voicegw_mcp.config.secrets import Lookup
     from voicegw_mcp.core.budgets import Budgets
@@ -49,6 +52,8 @@ class Runtime:
         self._budgets: Budgets | None = None
         self._forking: Budgets | None = None
         self.rate_limits = RateLimits()
+        self.tracer: Tracer | None = None
+        """Makes spans of requests; None where nobody collects any, or requests are not logged. Looked for with the file."""
         self._path: Path | None = None
         self._seen: Catalog | None = None
         self._looked_at = 0.0
@@ -104,7 +109,9 @@ class Runtime:
         now = time.monotonic()
         if self._seen is None or now - self._looked_at > LOOK_EVERY_S:
             self._looked_at = now
-            return self.catalog()
+            catalog = self.catalog()
+            self.tracer = find_tracer() if catalog.settings.observability.request_logging else None
+            return catalog
         return self._seen
 
     def catalog_in_use(self) -> Catalog:

@@ -1,6 +1,6 @@
 """The one ASGI application: the MCP routes, the API, the dashboard, ``/health`` and the metadata for OAuth behind the guard.
 
-May import ``web``, ``transports``, ``errors``.
+May import ``web``, ``transports``, ``core``, ``errors``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
+from voicegw_mcp.core.tracing import find_tracer
 from voicegw_mcp.errors import InvalidInput
 from voicegw_mcp.transports.http import MAX_SESSIONS, McpRoutes
 from voicegw_mcp.web.api.routes import PREFIX, Api
+from voicegw_mcp.web.api.spans import ApiSpans
 from voicegw_mcp.web.guard import Guard, refuse
 from voicegw_mcp.web.oauth import describe_resource, is_metadata
 from voicegw_mcp.web.pages import read_pages
@@ -48,7 +50,9 @@ def build_app(
     """
     plain: dict[str, ASGIApp] = {"/health": _health, **(read_pages() if dashboard else {})}
     api = Api(gateway, lambda: routes.open_sessions())  # noqa: PLW0108 - the routes are made of it
-    routes = McpRoutes(server, plain, _Elsewhere(api, identities), max_sessions=max_sessions)
+    tracer = find_tracer()
+    told = api if tracer is None else ApiSpans(api, tracer, gateway.caller.door)
+    routes = McpRoutes(server, plain, _Elsewhere(told, identities), max_sessions=max_sessions)
     return Guard(routes, hosts, identities, open_paths=plain.keys(), open_without_token=open_without_token)
 
 
@@ -60,7 +64,7 @@ async def _health(scope: Scope, receive: Receive, send: Send) -> None:
 class _Elsewhere:
     """Every path that is in no table: the API, where tokens come from, while ``auth.oauth`` is set, and nothing."""
 
-    def __init__(self, api: Api, identities: Identities) -> None:
+    def __init__(self, api: ASGIApp, identities: Identities) -> None:
         self._api = api
         self._identities = identities
 

@@ -152,6 +152,14 @@ def find_endpoint(path: str) -> Endpoint | None:
     return None
 
 
+def route_of(path: str) -> str | None:
+    """Return the address of ``paths`` that a path is, None when it is none."""
+    endpoint = find_endpoint(path)
+    if endpoint is not None:
+        return endpoint.template
+    return path if path in paths() else None
+
+
 def paths() -> list[str]:
     """Return the addresses that there are."""
     return [*(endpoint.template for endpoint in ENDPOINTS), PATH, METRICS, DOCUMENT]

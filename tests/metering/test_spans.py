@@ -1,15 +1,23 @@
 """Each row of the log is a span as well, where the agent's process collects them."""
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from livekit.agents import APIError
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.metering.desk import PRICES, SAID, ask, listen, recognize, say
+from tests.otlp_receiver import receiving
 from tests.span_collector import collecting
 
 from voicegw_mcp import inference
 from voicegw_mcp.domain import NANO
 
 MS = 1_000_000
+DOCUMENT = Path(__file__).parents[2] / "docs/telemetry.md"
 
 
 @pytest.fixture
@@ -119,3 +127,17 @@ async def test_a_collector_that_fails_costs_no_row(desk, collected, caplog, monk
     assert await ask(desk.own(inference.LLM("openai/gpt-4o-mini")))
     assert desk.row().status == "success"
     assert "has no span" in caplog.text
+
+
+def test_the_provider_of_the_documentation_sends_spans_to_a_collector():
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    program = example + (
+        "from voicegw_mcp.core.tracing import find_tracer\n"
+        "find_tracer().start_span('chat m').end()\n"
+        "provider.shutdown()\n"
+    )
+    with receiving() as collector:
+        environment = {**os.environ, **collector.variables}
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment)
+        ((resource, span),) = collector.exported()
+    assert (resource["service.name"], span.name) == ("agent", "chat m")

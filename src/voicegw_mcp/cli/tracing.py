@@ -58,11 +58,12 @@ class Tracing:
         await anyio.to_thread.run_sync(sending.join, END_S, abandon_on_cancel=True)
 
 
-def start_tracing(environment: Mapping[str, str] = os.environ) -> Tracing:
+def start_tracing() -> Tracing:
     """Send spans from now on, when the environment says where to; to be called before the server is built.
 
     What cannot be done as it was asked for is logged; the server starts all the same.
     """
+    environment = os.environ  # the SDK reads no other
     if not is_asked_for(environment):
         return Tracing()
     from opentelemetry.trace import set_tracer_provider  # noqa: PLC0415 - see the module docstring

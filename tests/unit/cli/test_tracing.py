@@ -1,5 +1,6 @@
 """When a server sends spans, and that nothing of the SDK is loaded where nobody asked for any."""
 
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,16 @@ from tests.span_collector import collecting
 from voicegw_mcp.cli.tracing import is_asked_for, start_tracing
 
 PLACE = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+
+
+def run(code, **variables):
+    """Return what a program of its own prints; its environment says nothing of OpenTelemetry besides the variables."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=True, env={**kept, **variables}
+    )
+    return ran.stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -39,17 +50,19 @@ def test_spans_are_sent_when_the_usual_variables_say_so(environment, asked):
     ],
 )
 def test_what_cannot_be_used_is_told_and_keeps_nothing_from_starting(monkeypatch, caplog, variables, words):
-    for name, value in variables.items():
+    for name, value in {**PLACE, **variables}.items():
         monkeypatch.setenv(name, value)
-    tracing = start_tracing({**PLACE, **variables})
+    tracing = start_tracing()
     assert words in caplog.text
     assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     anyio.run(tracing.stop)
 
 
 def test_a_provider_that_is_there_is_kept(monkeypatch):
+    for name, value in PLACE.items():
+        monkeypatch.setenv(name, value)
     with collecting(monkeypatch) as collected:
-        tracing = start_tracing(PLACE)
+        tracing = start_tracing()
         anyio.run(tracing.stop)
         assert trace.get_tracer_provider() is collected.provider
         collected.provider.get_tracer("voicegw_mcp").start_span("later").end()
@@ -59,8 +72,18 @@ def test_a_provider_that_is_there_is_kept(monkeypatch):
 def test_where_nobody_asked_nothing_of_the_sdk_is_loaded():
     code = (
         "import sys, voicegw_mcp.server, voicegw_mcp.web.app, voicegw_mcp.cli.tracing as t\n"
-        "t.start_tracing({})\n"
+        "t.start_tracing()\n"
         "print([n for n in sys.modules if n.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert ran.stdout == "[]\n"
+    assert run(code) == "[]"
+
+
+def test_the_protocol_that_is_asked_for_is_spoken():
+    code = (
+        "from voicegw_mcp.cli.tracing import start_tracing\n"
+        "print(type(start_tracing()._provider._active_span_processor._span_processors[0].span_exporter).__module__)"
+    )
+    spoken = run(
+        code, **PLACE, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="GRPC", OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf"
+    )
+    assert spoken == "opentelemetry.exporter.otlp.proto.grpc.trace_exporter"

@@ -1,20 +1,24 @@
 """Each row of the log is a span as well, where the agent's process collects them."""
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from livekit.agents import APIError
 from opentelemetry.trace import SpanKind, StatusCode
+from tests.factories import request_record
 from tests.metering.desk import PRICES, SAID, ask, listen, recognize, say
 from tests.otlp_receiver import receiving
 from tests.span_collector import collecting
 
 from voicegw_mcp import inference
 from voicegw_mcp.domain import NANO
+from voicegw_mcp.inference import runtime
 
 MS = 1_000_000
 DOCUMENT = Path(__file__).parents[2] / "docs/telemetry.md"
@@ -107,9 +111,19 @@ async def test_a_failed_request_is_an_error_of_its_kind_without_its_message(desk
     assert not collected.holds(desk.row().error_message)
 
 
-async def test_without_a_log_of_requests_there_are_no_spans(desk, collected):
-    await desk.start("openai", more="observability: {request_logging: false}\n")
-    assert await ask(desk.own(inference.LLM("openai/gpt-4o-mini")))
+async def test_without_a_log_of_requests_there_are_no_spans_of_what_budgets_count(desk, collected):
+    shop = "projects:\n  shop: {name: Shop, daily_budget: 5.0, budget_action: block}\n"
+    await desk.start("openai", more="observability: {request_logging: false}\n", projects=shop)
+    with inference.set_project("shop"):
+        assert await ask(desk.own(inference.LLM("openai/gpt-4o-mini")))
+    counted = threading.Event()
+
+    def last():
+        counted.set()
+        return request_record(project="shop")
+
+    runtime.current().budgets().spending.note("shop", last, recorded=False)
+    assert await asyncio.to_thread(counted.wait, 20)
     assert collected.spans == []
 
 

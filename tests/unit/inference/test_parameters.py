@@ -144,7 +144,12 @@ def test_every_provider_type_has_an_extra_that_brings_its_plugin():
         package = {"minimax": "minimax-ai"}.get(plugin, plugin.replace("_", "-"))
         assert extras[plugins.extra_of(type_name)] == [f"livekit-plugins-{package}>=1.8,<2"]
     named = extras["all"][0].partition("[")[2].rstrip("]").split(",")
-    assert set(named) == set(extras) - {"all", "inference", "local"}  # local is three of the others
+    assert set(named) == set(extras) - {
+        "all",
+        "inference",
+        "local",
+        "otel",
+    }  # local is three of the others, otel is the server's
 
 
 class Speech:

@@ -85,12 +85,8 @@ class MessageSpans:
                 span.set_attribute("rpc.response.status_code", str(error.error.code))
                 _fail(span, str(error.error.code))
                 raise
-            except ValidationError as error:
-                outcome = "VALIDATION_ERROR"
-                _fail(span, type(error).__name__)
-                raise
             except Exception as error:
-                outcome = "INTERNAL_ERROR"
+                outcome = "VALIDATION_ERROR" if isinstance(error, ValidationError) else "INTERNAL_ERROR"
                 _fail(span, type(error).__name__)
                 raise
             else:

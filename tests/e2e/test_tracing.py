@@ -50,6 +50,20 @@ def test_a_server_over_stdio_sends_what_it_did_before_it_ends(spawn, collector, 
         assert text.encode() not in collector.bodies
 
 
+def test_a_message_that_is_none_has_a_span_without_what_was_sent(spawn, collector):
+    server = spawn(**collector.variables)
+    server.initialize()
+    for params in ({"name": 5, "arguments": SECRET}, {"arguments": {"text": SECRET}}, {}):
+        assert server.request("tools/call", **params)["error"]["code"] == -32602
+    server.send({"jsonrpc": "2.0", "method": "tools/call", "params": {"name": SECRET}})  # no request
+    server.request(SECRET)
+    assert server.health()
+    assert server.close() == 0
+    outcomes = [attributes_of(span)["voicegw.outcome"] for _, span in collector.exported()]
+    assert outcomes == ["VALIDATION_ERROR"] * 3 + ["ok"]
+    assert SECRET.encode() not in collector.bodies
+
+
 def test_a_server_over_http_takes_the_trace_of_header_and_message(serve, stop, collector):  # noqa: F811
     server = serve(VOICEGW_MCP_TOKEN=TOKEN, OTEL_SERVICE_NAME="gateway-eu", **collector.variables)
     other = TRACEPARENT.replace("4bf92f35", "11111111")

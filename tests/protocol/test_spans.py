@@ -1,5 +1,7 @@
 """Spans of calls over MCP and of requests to the API: what was called and how it ended, never with what and what came out."""
 
+from types import SimpleNamespace
+
 import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
@@ -10,6 +12,8 @@ from tests.protocol.api_client import Site
 from tests.span_collector import PARENT_ID, TRACE_ID, TRACEPARENT, collecting
 
 from voicegw_mcp.core.answers import Answer
+from voicegw_mcp.core.tracing import find_tracer
+from voicegw_mcp.message_spans import MessageSpans
 from voicegw_mcp.server import build_server
 from voicegw_mcp.tools.define import Input, tool
 
@@ -143,6 +147,37 @@ async def test_a_call_that_is_cancelled_has_a_span_that_says_so(house, collected
     assert collected.span.attributes["voicegw.outcome"] == "cancelled"
     assert "error.type" not in collected.span.attributes
     assert not collected.holds(SECRET)
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"),
+    [
+        (RuntimeError(SECRET), "INTERNAL_ERROR"),
+        (MCPError(-32601, SECRET), "VALIDATION_ERROR"),
+        (
+            MCPError(-32603, SECRET, {"error": {"code": "STORE_UNAVAILABLE", "message": SECRET}}),
+            "STORE_UNAVAILABLE",
+        ),
+    ],
+)
+async def test_a_failure_of_the_protocol_is_told_without_its_words(collected, failure, outcome):
+    async def fail(_):
+        raise failure
+
+    message = SimpleNamespace(
+        method="resources/read",
+        params={"uri": SECRET},
+        request_id=SECRET * 9,
+        meta=None,
+        request=None,
+        protocol_version="1",
+    )
+    with pytest.raises(type(failure)):
+        await MessageSpans(find_tracer(), "test", {})(message, fail)
+    assert collected.span.attributes["voicegw.outcome"] == outcome
+    assert not collected.span.events
+    assert collected.span.status.description is None
+    assert len(collected.span.attributes["jsonrpc.request.id"]) == 64
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -31,6 +31,9 @@ from voicegw_mcp.store.ids import new_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Tracer
+
     from voicegw_mcp.core.charges import Charge
     from voicegw_mcp.inference.meter import Meter
     from voicegw_mcp.store.recorder import Recorder
@@ -62,6 +65,7 @@ class Attempt:
 
     streamed = True
     """Whether what is billed is the price of streaming, where a provider has two."""
+    _trace: tuple[Tracer, Context] | None = None
 
     def __init__(self, meter: Meter) -> None:
         self.settled = False
@@ -70,8 +74,8 @@ class Attempt:
         self.session = context.session_id()
         _, self.chain, self.probe = chain.place.get()
         self.fallback_from = None if self.chain is None or self.probe else self.chain.before(meter.leaf)
-        tracer = meter.runtime.tracer
-        self._trace = None if tracer is None else (tracer, get_current())
+        if meter.runtime.tracer is not None:
+            self._trace = meter.runtime.tracer, get_current()
         self.at_ms = meter.now_ms()
         self.started = time.perf_counter()
         self._live: ref[Attempt] = ref(self)

@@ -65,6 +65,16 @@ async def test_options_refer_to_no_more_files_than_keys(agent, tool, field):
         assert "outside of" in error["message"]
 
 
+async def test_keys_may_be_credentials_of_the_servers_own_unit_of_systemd(agent, monkeypatch, tmp_path):
+    arguments = {**ARGUMENTS["add_provider"], "api_key": f"${{file:{tmp_path}/credentials/key}}"}
+    error = await agent.refused("add_provider", arguments)
+    assert "outside of" in error["message"]
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    await agent.ok("add_provider", **arguments)
+    outside = {**arguments, "provider_id": "y", "api_key": f"${{file:{tmp_path}/credentials/../key}}"}
+    assert "outside of" in (await agent.refused("add_provider", outside))["message"]
+
+
 @pytest.mark.usefixtures("tokens")
 async def test_other_references_are_taken_as_before_and_what_a_person_wrote_stays(house, agent):
     house.write(house.text.replace("${DEEPGRAM_API_KEY}", "${ADMIN_TOKEN}"))

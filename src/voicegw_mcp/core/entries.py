@@ -27,6 +27,8 @@ OPTION_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 MAX_OPTIONS: Final = 50
 SECRET_FOLDERS: Final = (Path("/run/secrets"), Path("/var/run/secrets"))
 """Where container engines put secrets; besides the folder of the file, tools may refer to files in these only."""
+CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
+"""The variable in which systemd names the folder of a unit's own credentials (systemd.exec(5), LoadCredential)."""
 MAX_OPTION_BYTES: Final = 32_000
 
 
@@ -94,12 +96,15 @@ def _meant(reference: re.Match[str], folder: Path) -> str | None:
 
 def _require_secret_files(text: str, field: str, folder: Path) -> None:
     """Refuse other files than a tool may name: whoever chooses file and address could send any file anywhere."""
-    allowed = [os.path.realpath(place) for place in (folder, *SECRET_FOLDERS)]
+    places = [folder, *SECRET_FOLDERS]
+    if credentials := os.environ.get(CREDENTIALS):
+        places.append(Path(credentials))
+    allowed = [os.path.realpath(place) for place in places]
     for found in REFERENCE.finditer(text):
         path = _real(folder, found["file"]) if found["file"] else allowed[0]
         if path is None or not any(Path(path).is_relative_to(place) for place in allowed):
             raise InvalidInput(
-                f"{field} names a file outside of {', '.join(map(str, (folder, *SECRET_FOLDERS)))}.",
+                f"{field} names a file outside of {', '.join(map(str, places))}.",
                 field=field,
                 hint="Put the key into one of these folders, or have a person write the reference into the file.",
             )

@@ -69,7 +69,11 @@ async def test_the_next_model_serves_and_its_row_says_for_whom(desk, make, first
     assert by_status["error"].model_id == first
     assert by_status["error"].fallback_from is None
     assert (by_status["fallback"].model_id, by_status["fallback"].fallback_from) == (second, first)
-    assert [row.status for row in rows if row.model_id == second] == ["fallback"]
+    served = [row.status for row in rows if row.model_id == second]
+    assert set(served) == {"fallback"}
+    assert (
+        len(served) == 1 or call is talk_on
+    )  # who talks on is understood more than once before he hears of it
     assert all(row.status == "probe" for row in rows if row.status not in ("error", "fallback"))
 
 

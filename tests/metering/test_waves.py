@@ -25,10 +25,10 @@ async def test_every_request_that_goes_wrong_is_exactly_one_row(desk):
     server = await desk.start("openai")
     server.faults.plan(plan)
     async with stages() as made:
-        await storm(made, 110, 64, 1.0)
+        await storm(made, 110, 64, 2.0)
         gc.collect()
         rows = desk.rows()
     assert len(rows) == 330
     assert set(Counter(row.session_id for row in rows).values()) == {1}
     assert {row.status for row in rows} <= {"error", "cancelled", "success"}
-    assert sum(row.status == "error" for row in rows) > 50
+    assert sum(row.status == "error" for row in rows) > 20

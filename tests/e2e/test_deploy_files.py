@@ -1,8 +1,6 @@
 """The Dockerfile and what is in deploy/ for compose, Kubernetes and systemd, read by the linters of those who run them."""
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import yaml
 from tests.container import USER, read_dockerfile
 from tests.e2e.conftest import BIN, WAIT_S
+from tests.programs import program_of
 
 from voicegw_mcp.config.schema import Settings
 
@@ -178,15 +177,13 @@ def test_one_server_at_a_time_has_the_store():
 
 
 def analyze(folder, *arguments):
-    """Run systemd-analyze. Without it a test is skipped, and fails in CI."""
-    found = shutil.which("systemd-analyze")
-    if found is None:
-        reason = "systemd-analyze is missing; install it by: apt-get install systemd"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
     done = subprocess.run(
-        [found, *arguments], cwd=folder, capture_output=True, text=True, timeout=WAIT_S, check=False
+        [program_of("systemd", "systemd-analyze"), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -119,10 +119,8 @@ class Alerting:
         alerts, rules = catalog.settings.alerts, rules_in_force(catalog)
         if not rules and (alerts.webhook is None or not alerts.enabled):
             return
-        if (
-            not self._gateway.store_handle.wanted_path().exists()
-        ):  # nothing was recorded: none is made for that
-            return
+        if not self._gateway.store_handle.wanted_path().exists():
+            return  # nothing was recorded: no store is made for that
         store = await self._gateway.store_handle.sound()
         if rules:
             await self._tell(catalog, store)

@@ -1,12 +1,11 @@
 """The dashboard in Debian's Chromium, headless, driven by Playwright."""
 
-import os
-import shutil
 from types import SimpleNamespace
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 from tests.e2e.dashboard.site import TOKEN, WAIT_S, busy_site
+from tests.programs import program_of
 
 OPTIONS = (
     "--no-sandbox",
@@ -18,16 +17,13 @@ OPTIONS = (
     "--disable-sync",
 )
 VIEWS = ("overview", "requests", "providers", "changes")
-MISSING = "There is no chromium. On Debian and Ubuntu: apt-get update && apt-get install -y chromium"
 SIZES = {"desk": (1280, 900), "phone": (360, 740)}
 
 
 @pytest.fixture(scope="package")
 def browser():
     """One browser with a profile of its own for all tests of the package."""
-    program = shutil.which("chromium")
-    if program is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
+    program = program_of("chromium", "chromium")
     expect.set_options(timeout=WAIT_S * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=OPTIONS)

@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { Chart, MARKERS } from "./chart.js";
 import { byId, choice, empty, fill, make, table } from "./dom.js";
 import { count, milliseconds, percent } from "./format.js";
-import { PERIODS, along, starts } from "./timeline.js";
+import { PERIODS, along, choosePeriod, starts } from "./timeline.js";
 
 /** @typedef {{request_count: number, error_count: number, ttfb_percentiles?: Record<string, number>, latency_percentiles?: Record<string, number>}} Stats */
 
@@ -39,16 +39,7 @@ export class Latency {
         this.modality = value;
         changed();
       }),
-      choice(
-        "latency-period",
-        "Period",
-        Object.entries(PERIODS).map(([value, { label }]) => [value, label]),
-        this.period,
-        (value) => {
-          this.period = value;
-          changed();
-        },
-      ),
+      choosePeriod("latency-period", this, changed),
     );
   }
 

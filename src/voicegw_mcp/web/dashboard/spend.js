@@ -4,7 +4,7 @@ import { ApiError, ask } from "./api.js";
 import { Chart, MARKERS } from "./chart.js";
 import { byId, choice, empty, fill, make, table } from "./dom.js";
 import { count, money, percent } from "./format.js";
-import { PERIODS, along, starts } from "./timeline.js";
+import { PERIODS, along, choosePeriod, starts } from "./timeline.js";
 
 /** @typedef {{cost: number, requests: number}} Entry */
 /** @typedef {{key: string, cost: number, requests: number}} Group */
@@ -44,16 +44,7 @@ export class Spend {
           changed();
         },
       ),
-      choice(
-        "spend-period",
-        "Period",
-        Object.entries(PERIODS).map(([value, { label }]) => [value, label]),
-        this.period,
-        (value) => {
-          this.period = value;
-          changed();
-        },
-      ),
+      choosePeriod("spend-period", this, changed),
     );
   }
 

@@ -1,5 +1,7 @@
 // Puts the hours or days of a report on one line of time: what the store has no rows of is zero, or a gap.
 
+import { choice } from "./dom.js";
+
 /** @typedef {"hour" | "day"} Unit */
 /** @typedef {{start: string, end: string, groups?: {key: string}[]}} TimedReport */
 
@@ -9,6 +11,24 @@ export const PERIODS = {
   week: { label: "7 days", unit: "day" },
   month: { label: "30 days", unit: "day" },
 };
+
+/**
+ * @param {string} name of the buttons
+ * @param {{period: string}} panel what shows the period that is chosen
+ * @param {() => void} changed called when it is another one
+ */
+export function choosePeriod(name, panel, changed) {
+  return choice(
+    name,
+    "Period",
+    Object.entries(PERIODS).map(([value, { label }]) => [value, label]),
+    panel.period,
+    (value) => {
+      panel.period = value;
+      changed();
+    },
+  );
+}
 
 const HOUR_S = 3600;
 const DAY_S = 24 * HOUR_S;

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import TypeAdapter
 
-from voicegw_mcp.core.answer_size import MOST_BYTES, fitting_values
+from voicegw_mcp.core.answer_size import BRACKETS, MOST_BYTES, fitting_values, json_bytes
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.costs import Units, show_units
 from voicegw_mcp.core.cursors import decode_cursor, encode_cursor
@@ -23,7 +23,7 @@ from voicegw_mcp.errors import InvalidInput
 from voicegw_mcp.store.requests import MOST_MESSAGE_CHARACTERS, number_of, read_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from voicegw_mcp.store.reader import Reads
     from voicegw_mcp.store.requests import LogFilter, LogRow
@@ -32,6 +32,7 @@ Detail = Literal["concise", "full"]
 
 _NAME_CHARACTERS: Final = 200
 _MOST_INTEGER: Final = 2**63 - 1
+_AT_ONCE: Final = 64
 ENVELOPE_BYTES: Final = 200
 """Bytes of a page besides its rows."""
 
@@ -106,18 +107,32 @@ async def log_page(
     after = None if cursor is None else await _place(store, decode_cursor(cursor, described), query)
     # One row more than asked for tells whether there is a next page.
     rows = await read_log(store, query, limit=limit + 1, after=after)
-    entries = view_rows(rows[:limit], detail)
-    kept = max(1, fitting_values(entries, most_bytes - ENVELOPE_BYTES)) if entries else 0
+    entries = _fill(rows[:limit], detail, most_bytes - ENVELOPE_BYTES)
+    kept = len(entries)
     more = len(rows) > kept
     return LogPage(
-        logs=entries[:kept],
+        logs=entries,
         count=kept,
         # Named by its id: the number would tell who sees some projects how many rows all of them have.
         next_cursor=encode_cursor(described, [rows[kept - 1].timestamp_ms, rows[kept - 1].id])
         if more
         else None,
-        truncated=kept < len(entries) or None,
+        truncated=kept < min(limit, len(rows)) or None,
     )
+
+
+def _fill(rows: Sequence[LogRow], detail: Detail, left: int) -> list[LogEntry]:
+    """Return the first rows that fit into ``left`` bytes, at least one: no more are viewed than may be shown."""
+    entries: list[LogEntry] = []
+    for first in range(0, len(rows), _AT_ONCE):
+        views = view_rows(rows[first : first + _AT_ONCE], detail)
+        fit = fitting_values(views, left)
+        entries += views[: fit if entries else max(1, fit)]
+        if fit < len(views):
+            break
+        if len(entries) < len(rows):
+            left -= json_bytes(views) - BRACKETS
+    return entries
 
 
 async def _place(reads: Reads, position: list[str | int], query: LogFilter) -> tuple[int, int]:

@@ -10,8 +10,10 @@ import json
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
+
+from tests.listener import listening
 
 if TYPE_CHECKING:
     import ssl
@@ -130,25 +132,8 @@ def serving(
         def log_message(self, *_):
             pass
 
-    class Listener(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_):
-            pass
-
-    server = Listener(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    port = server.server_address[1]
-    try:
+    with listening(Handler, released, tls=tls) as port:
         yield Server(f"{'http' if tls is None else 'https'}://127.0.0.1:{port}", port, requests, released)
-    finally:
-        released.set()
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
 
 
 def provider(name: str):

@@ -4,17 +4,19 @@ A counter that falls is taken for one that began anew, and all of it for an incr
 set to another while rows come in. So whether a series has labels of its own is decided by what stays: whether it is among the first that were
 ever recorded, which no later row changes, or whether what it is of is configured. The most used ones were the other
 choice: there a series that falls back goes to ``other``, and whatever rises to its place is taken out of that. May import
-``store``, ``domain`` and ``core.untrusted``.
+``store``, ``domain``, ``core.costs`` and ``core.untrusted``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from voicegw_mcp.core.costs import show_units
 from voicegw_mcp.core.untrusted import escape_untrusted
-from voicegw_mcp.domain import UNCOUNTED, Modality, RequestStatus
+from voicegw_mcp.domain import UNCOUNTED, Modality, RequestStatus, Usage
 from voicegw_mcp.store.histogram import counts_up_to
 
 if TYPE_CHECKING:
@@ -38,11 +40,10 @@ TOTAL_S: Final = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.
 _MOST_CHARACTERS: Final = 200
 _ALWAYS: Final = (RequestStatus.SUCCESS.value, RequestStatus.ERROR.value)
 _COUNTED: Final = frozenset(status.value for status in RequestStatus if status not in UNCOUNTED)
-_UNITS: Final = ("audio_seconds", "input_tokens", "output_tokens", "cached_tokens", "characters")
 _BILLED: Final = {
-    Modality.STT.value: _UNITS[:1],
-    Modality.LLM.value: _UNITS[1:4],
-    Modality.TTS.value: _UNITS[4:],
+    Modality.STT.value: ("audio_seconds",),
+    Modality.LLM.value: ("input_tokens", "output_tokens", "cached_tokens"),
+    Modality.TTS.value: ("characters",),
 }
 
 
@@ -87,7 +88,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
-        self.units = [0] * len(_UNITS)
+        self.units = [0] * len(fields(Usage))
         self.unpriced = self.cost = self.credited = 0
         self.ttfb = self.ttfb_us = self.total = self.total_us = 0
 
@@ -102,8 +103,6 @@ class _Sums:
         self.total_us += row.total_sum_us
 
     def figures(self, names: Names) -> LabelSet:
-        amounts = dict(zip(_UNITS, (self.units[0] / 1000, *self.units[1:]), strict=True))
-        billed = _BILLED.get(names[1], ())
         return LabelSet(
             names,
             # Those of zero, too: of a counter that begins with its first request that one is not seen as an increase.
@@ -111,7 +110,7 @@ class _Sums:
             self.unpriced,
             self.cost + self.credited,
             self.credited,
-            {unit: amount for unit, amount in amounts.items() if amount or unit in billed},
+            dict.fromkeys(_BILLED.get(names[1], ()), 0.0) | show_units(Usage(*self.units)),
             _latencies(self.ttfb, self.ttfb_us, TTFB_S),
             _latencies(self.total, self.total_us, TOTAL_S),
         )

@@ -8,12 +8,13 @@ import threading
 import time
 from contextlib import contextmanager
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from tests.listener import listening
 
 RESOURCE = "http://127.0.0.1:8090"
 CLIENT = ("ci", "fake-client-secret")
@@ -66,13 +67,13 @@ def shared_secret_token(claims, key, key_id="one"):
 class AuthorizationServer:
     """What it answers can be changed by the tests: ``replies`` holds a function of the handler by path."""
 
-    def __init__(self, port):
+    def __init__(self, port, released):
         self.issuer = f"http://127.0.0.1:{port}"
         self.keys = [jwk(rsa_key(), "one")]
         self.asked = []
         self.scope = "voicegw.read"
         self.subject = "ada"
-        self.released = threading.Event()
+        self.released = released
         self.replies = {METADATA: self.metadata, "/jwks": lambda _: {"keys": self.keys}}
 
     def metadata(self, _handler=None):
@@ -156,17 +157,7 @@ def authorization_server():
         def log_message(self, *_):
             pass
 
-    class Listener(ThreadingHTTPServer):
-        daemon_threads = True
-
-    listener = Listener(("127.0.0.1", 0), Handler)
-    server = AuthorizationServer(listener.server_address[1])
-    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    released = threading.Event()
+    with listening(Handler, released) as port:
+        server = AuthorizationServer(port, released)
         yield server
-    finally:
-        server.released.set()
-        listener.shutdown()
-        thread.join(10)
-        listener.server_close()

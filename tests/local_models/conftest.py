@@ -8,6 +8,7 @@ from tests.metering.desk import Desk
 from voicegw_mcp import inference
 from voicegw_mcp.inference import runtime
 from voicegw_mcp.inference.local import engine
+from voicegw_mcp.inference.runtime import Runtime
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +36,7 @@ async def desk(tmp_path, monkeypatch):
     for name in ("VOICEGW_CONFIG", "VOICEGW_ACTIVE_PROJECT", "VOICEGW_OVERLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VOICEGW_DB_PATH", str(tmp_path / "voicegw.db"))
-    monkeypatch.setattr(runtime, "LOOK_EVERY_S", 0)
+    monkeypatch.setattr(Runtime, "catalog_lately", Runtime.catalog)
     monkeypatch.setattr(engine, "_ENGINES", {})
     async with LocalDesk(tmp_path) as desk:
         yield desk

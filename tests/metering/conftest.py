@@ -3,7 +3,7 @@
 import pytest
 from tests.metering.desk import Desk
 
-from voicegw_mcp.inference import runtime
+from voicegw_mcp.inference.runtime import Runtime
 
 
 @pytest.fixture
@@ -12,6 +12,6 @@ async def desk(tmp_path, monkeypatch):
     for name in ("VOICEGW_CONFIG", "VOICEGW_ACTIVE_PROJECT", "VOICEGW_OVERLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VOICEGW_DB_PATH", str(tmp_path / "voicegw.db"))
-    monkeypatch.setattr(runtime, "LOOK_EVERY_S", 0)  # tests change files faster than people
+    monkeypatch.setattr(Runtime, "catalog_lately", Runtime.catalog)  # tests change files faster than people
     async with Desk(tmp_path) as desk:
         yield desk

@@ -7,9 +7,10 @@ May import ``core``, ``config``, ``store.recorder`` through ``core.recording`` a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ from voicegw_mcp.core.rate_limits import RateLimits
 from voicegw_mcp.core.tracing import find_tracer
 from voicegw_mcp.errors import InvalidInput, quote
 from voicegw_mcp.inference import resolution
+from voicegw_mcp.inference.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +33,6 @@ if TYPE_CHECKING:
     from voicegw_mcp.domain import RequestRecord
     from voicegw_mcp.inference.leaf import Leaf
     from voicegw_mcp.store.recorder import Recorder
-
-
-LOOK_EVERY_S: Final = 0.05
-"""A change of the file holds for requests that begin so much later."""
 
 
 class Runtime:
@@ -56,8 +54,8 @@ class Runtime:
         """Makes spans of requests; None where nobody collects any, or requests are not logged. Looked for with the file."""
         self._path: Path | None = None
         self._seen: Catalog | None = None
-        self._looked_at = 0.0
-        self._priced: tuple[Gateway, PriceBook, float] | None = None
+        self._watch: Watch | None = None
+        self._priced: tuple[Catalog, PriceBook] | None = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
                 before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._begin_anew
@@ -92,40 +90,53 @@ class Runtime:
             return self._gateway
 
     def catalog(self) -> Catalog:
-        """Return what is configured now; costs one ``stat`` when nothing changed.
+        """Return what is configured now; costs a ``stat`` per file when nothing changed.
 
         Raises:
             ConfigInvalid: the file is broken and was never good in this process.
             InvalidInput: as ``gateway``.
         """
-        return self.gateway().catalog()
+        watch = self._watch
+        return self._look(self.gateway()) if watch is None else watch.look()
 
     def catalog_lately(self) -> Catalog:
-        """Return what was configured at most ``LOOK_EVERY_S`` ago: three looks at files cost more than the rest of a request's meter.
+        """Return what was configured at the last look, at most ``LOOK_EVERY_S`` ago; the first call begins to watch the files.
 
         Raises:
             ConfigInvalid, InvalidInput: as ``catalog``.
         """
-        now = time.monotonic()
-        if self._seen is None or now - self._looked_at > LOOK_EVERY_S:
-            self._looked_at = now
-            catalog = self.catalog()
-            self.tracer = find_tracer() if catalog.settings.observability.request_logging else None
-            return catalog
-        return self._seen
+        watch = self._watch
+        return self._begin_to_watch() if watch is None else watch.catalog
+
+    def _begin_to_watch(self) -> Catalog:
+        gateway = self.gateway()
+        with self._lock:
+            watch = self._watch or Watch(partial(self._look, gateway))
+            # When the interpreter is ending, or the system has no thread left, each request looks itself.
+            with contextlib.suppress(RuntimeError):
+                if self._watch is None:
+                    watch.start()
+                    self._watch = watch
+            return watch.catalog
+
+    def _look(self, gateway: Gateway) -> Catalog:
+        catalog = gateway.catalog()
+        self.tracer = find_tracer() if catalog.settings.observability.request_logging else None
+        return catalog
 
     def catalog_in_use(self) -> Catalog:
         """Return the configuration that the last request went by, without a look at the file; raises as ``catalog``."""
         return self._seen or self.catalog()
 
     def prices(self) -> PriceBook:
-        """Return the prices as they were at most ``LOOK_EVERY_S`` ago, own ones first; raises as ``catalog``.
+        """Return the prices of ``catalog_lately``, own ones first; raises as that.
 
         Rows are priced one by one in a thread, and each look at the files there takes the interpreter's lock from the event loop anew.
         """
-        gateway, now = self.gateway(), time.monotonic()
-        if self._priced is None or self._priced[0] is not gateway or now - self._priced[2] > LOOK_EVERY_S:
-            self._priced = gateway, gateway.prices(), now
+        watch = self._watch
+        catalog = self.catalog() if watch is None else watch.catalog
+        if self._priced is None or self._priced[0] is not catalog:
+            self._priced = catalog, self.gateway().prices()
         return self._priced[1]
 
     def now_ms(self) -> int:
@@ -214,8 +225,11 @@ class Runtime:
         with self._lock:
             recorder, self._recorder, self._path = self._recorder, None, None
             budgets, self._budgets = self._budgets, None
+            watch, self._watch = self._watch, None
             self.rate_limits = RateLimits()
             self._seen = None
+        if watch is not None:
+            watch.end()
         # Without the lock: what is still to be written is priced by the gateway, in threads of their own.
         if recorder is not None:
             recorder.close()
@@ -236,7 +250,7 @@ class Runtime:
     def _begin_anew(self) -> None:
         # A lock may have been held by a thread that is not there in the child. The recorder sees to itself.
         self._lock = threading.RLock()
-        self._gateway = self._seen = self._budgets = None
+        self._gateway = self._seen = self._budgets = self._watch = None
         self.rate_limits = RateLimits()
 
 

@@ -11,6 +11,7 @@
     ├── ReadOnly               READ_ONLY_RESOURCE                   403  exit 1
     ├── Forbidden              FORBIDDEN                            403  exit 1
     ├── BudgetExceeded         BUDGET_EXCEEDED                      402  exit 1
+    ├── RateLimited            RATE_LIMIT_REACHED                   429  exit 1
     ├── ProviderFailed         PROVIDER_TEST_FAILED                 502  exit 1
     ├── ConfigInvalid          CONFIG_INVALID                       503  exit 2
     ├── StoreUnavailable       STORE_UNAVAILABLE                    503  exit 3
@@ -167,6 +168,14 @@ class BudgetExceeded(GatewayError):
 
     code = "BUDGET_EXCEEDED"
     http_status = 402
+    exit_code = 1
+
+
+class RateLimited(GatewayError):
+    """A process sent a provider as many requests within a minute as ``rate_limits`` allows."""
+
+    code = "RATE_LIMIT_REACHED"
+    http_status = 429
     exit_code = 1
 
 

@@ -258,6 +258,10 @@ async def test_a_provider_is_sent_no_more_requests_than_its_limit(desk):
         await ask(model)
     assert (refusal.value.status_code, refusal.value.retryable) == (429, False)
     assert "rate_limits.openai.requests_per_minute allows; there is room again in " in refusal.value.message
+    told = refusal.value.body["error"]
+    assert told["code"] == "RATE_LIMIT_REACHED"
+    assert 0 < told["details"].pop("retry_after_ms") <= 60_000
+    assert told["details"] == {"provider_id": "openai", "requests_per_minute": 2}
     assert len(openai.calls) == 2
     row = desk.rows()[-1]
     assert (row.status, row.error_kind, row.cost_nanousd) == ("blocked", "http_429", 0)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from voicegw_mcp.core.budgets import budgets_of
 from voicegw_mcp.domain import Modality
-from voicegw_mcp.errors import GatewayError, quote
+from voicegw_mcp.errors import GatewayError, RateLimited, quote
 from voicegw_mcp.inference import context, local, plugins
 from voicegw_mcp.inference.assembly import assemble
 from voicegw_mcp.inference.resolution import resolve
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SPENT: Final = 402
-_TOO_MANY: Final = 429
 _FORWARDED: Final = ("metrics_collected", "error")
 _NOWHERE: Final = "Throttled requests cannot go elsewhere: %s"
 _loading: Final[set[asyncio.Task[None]]] = set()
@@ -50,16 +49,20 @@ class Limiter:
         limit = None if catalog is None else catalog.settings.rate_limits.get(leaf.provider)
         if limit is None or not limit.requests_per_minute:
             return
-        wait_s = self._runtime.rate_limits.take(leaf.provider, limit.requests_per_minute)
+        allowed = limit.requests_per_minute
+        wait_s = self._runtime.rate_limits.take(leaf.provider, allowed)
         if wait_s:
-            requests = (
-                "1 request" if limit.requests_per_minute == 1 else f"{limit.requests_per_minute} requests"
-            )
             _refuse(
-                f"This process sent provider {leaf.provider} {requests} within a minute, as many as "
-                f"rate_limits.{leaf.provider}.requests_per_minute allows; there is room again in {wait_s:.1f} s. "
-                "Raise the limit, or name models of other providers to fall back on.",
-                _TOO_MANY,
+                RateLimited(
+                    f"This process sent provider {leaf.provider} {allowed} request{'' if allowed == 1 else 's'} within a minute, as many "
+                    f"as rate_limits.{leaf.provider}.requests_per_minute allows; there is room again in {wait_s:.1f} s.",
+                    hint="Raise the limit, or name models of other providers to fall back on.",
+                    details={
+                        "provider_id": leaf.provider,
+                        "requests_per_minute": allowed,
+                        "retry_after_ms": math.ceil(wait_s * 1000),
+                    },
+                )
             )
 
     def go_by(self, leaf: Leaf, catalog: Catalog) -> bool:
@@ -250,12 +253,14 @@ def _model_of(catalog: Catalog, budget: Budget, modality: Modality) -> str | Non
 
 
 def _block(decision: Decision, reason: str = "") -> NoReturn:
-    error = decision.refusal(reason)
-    _refuse(f"{error.error_code}: {error.message} {error.hint}", _SPENT, error)
+    _refuse(decision.refusal(reason))
 
 
-def _refuse(message: str, status: int, error: GatewayError | None = None) -> NoReturn:
+def _refuse(error: GatewayError) -> NoReturn:
+    """Raise an error as LiveKit's own, of a kind that nobody tries again; its body has what a program may need."""
     from livekit.agents import APIStatusError  # noqa: PLC0415 - loaded with the plugins by now
 
-    body = None if error is None else error.payload()
-    raise APIStatusError(message, status_code=status, body=body, retryable=False) from error
+    message = f"{error.error_code}: {error.message} {error.hint}"
+    raise APIStatusError(
+        message, status_code=error.http_status, body=error.payload(), retryable=False
+    ) from error

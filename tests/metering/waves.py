@@ -81,7 +81,7 @@ OURS = [
     (Attempt, "__init__"),
     (Meter, "_enter"),
     *((kind, name) for kind in (Chat, Speech, Listening) for name in ("watch", "see", "_end")),
-    (Listening, "hear"),
+    (Listening, "push_frame"),  # with what LiveKit does there itself
     (Recognition, "end"),
 ]
 

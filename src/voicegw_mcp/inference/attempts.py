@@ -229,6 +229,11 @@ _live: Final[set[ref[Attempt]]] = set()
 """Weakly, so that a request that is thrown away is settled then."""
 
 
+def under_way() -> list[Attempt]:
+    """Return the requests that are not settled yet."""
+    return [attempt for attempt in [live() for live in list(_live)] if attempt is not None]
+
+
 def settle_all_at_exit(recorder: Recorder | None) -> None:
     """Settle what is under way when the program ends, before the recorder that was just opened is closed."""
     atexit.unregister(_settle_all)
@@ -238,19 +243,15 @@ def settle_all_at_exit(recorder: Recorder | None) -> None:
 
 
 def _settle_all() -> None:
-    for live in list(_live):
-        attempt = live()
-        if attempt is not None:
-            with contextlib.suppress(Exception):  # the others are settled all the same, and the program ends
-                attempt.abandon()
+    for attempt in under_way():
+        with contextlib.suppress(Exception):  # the others are settled all the same, and the program ends
+            attempt.abandon()
 
 
 def _forget_all() -> None:
     """Leave what was under way at a fork to the parent."""
-    for live in list(_live):
-        attempt = live()
-        if attempt is not None:
-            attempt.drop()
+    for attempt in under_way():
+        attempt.drop()
 
 
 if hasattr(os, "register_at_fork"):

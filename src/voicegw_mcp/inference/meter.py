@@ -13,14 +13,13 @@ import logging
 import time
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from weakref import WeakSet
 
 from livekit.agents import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, llm, stt, tts
 
 from voicegw_mcp.domain import Modality, RequestStatus
 from voicegw_mcp.inference import attempts, chain, context, keys
 from voicegw_mcp.inference.attempts import Attempt, describe
-from voicegw_mcp.inference.streams import Chat, Listening, Recognition, Speech
+from voicegw_mcp.inference.streams import Chat, Listening, Recognition, Speech, open_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +68,6 @@ class Meter:
         self._inside = chain.Place(meter=self)
         self._followed: Catalog | None = None
         self._go_by(runtime.catalog())
-        self._streams: WeakSet[Any] = WeakSet()
         self._exchanged: str | None = None
         self._set_handlers_apart()
         instance.on("error", self._on_error)
@@ -158,7 +156,7 @@ class Meter:
         key = keys.renew_key(self.runtime, self.leaf, self._instance)
         if key is not None:
             self._exchanged = used
-            for stream in list(self._streams):
+            for stream in open_streams(self):
                 keys.put_key(stream, key)
 
     def _set_handlers_apart(self) -> None:
@@ -209,8 +207,6 @@ class Meter:
             except Exception:
                 logger.exception("Requests on %s cannot be metered.", self.leaf.model_id)
                 attempt.drop()
-            if kind is Listening:
-                self._streams.add(stream)
             return stream
 
         setattr(self._instance, name, call)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from livekit.agents.stt import SpeechEventType
 
 from voicegw_mcp.domain import NO_USAGE, RequestStatus, Usage
-from voicegw_mcp.inference.attempts import Attempt, Use
+from voicegw_mcp.inference.attempts import Attempt, Use, under_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,16 +39,20 @@ _RECONNECT_S: Final = 0.01
 """A stream's times begin anew with a connection, whose offset LiveKit tells; the first one's is a moment."""
 _MOST_MARKS: Final = 3_000
 """Frames whose time of arrival is remembered: a minute of the usual 20 ms."""
+_USED: Final = SpeechEventType.RECOGNITION_USAGE
+_HEARD: Final = SpeechEventType.FINAL_TRANSCRIPT
+"""Looked up once: in Python 3.11 the member of an enumeration is found by a function."""
 
 
 class _Streamed(Attempt):
     """A request whose answer comes through a stream."""
 
-    _stream: Any = None
+    stream: Any = None
+    """LiveKit's; None before it is there and when it has ended."""
 
     def watch(self, stream: Any) -> None:
         """Watch a stream that was just made; its tasks have not begun yet."""
-        self._stream = stream
+        self.stream = stream
         channel = stream._event_ch  # noqa: SLF001 - what plugins send into; all of LiveKit's streams have it
         self._pass_on = channel.send_nowait
         channel.send_nowait, channel.close = self.send, self.close
@@ -63,7 +67,7 @@ class _Streamed(Attempt):
 
     def close(self) -> None:
         """Take the end of the plugin's work, as soon as its task has ended; LiveKit may say it twice."""
-        stream = self._stream
+        stream = self.stream
         channel = stream._event_ch  # noqa: SLF001 - see watch()
         # The channel is LiveKit's own again: what stays hung into it would have to wait for the garbage collector.
         channel.__dict__.pop("send_nowait", None)
@@ -97,7 +101,7 @@ class _Streamed(Attempt):
         except Exception:
             logger.exception("A request on %s was not measured.", self.meter.leaf.model_id)
             self.settle(RequestStatus.SUCCESS if error is None else RequestStatus.ERROR, error=error)
-        self._stream = None
+        self.stream = None
 
     def _since_ms(self, moment: float | None) -> float | None:
         return None if moment is None else (moment - self.started) * 1000
@@ -131,7 +135,7 @@ class Chat(_Streamed):
         ended = time.perf_counter()
         said, texts = self._usage, ()
         if error is not None or said is None:
-            texts = tuple(_texts_of(self._stream.chat_ctx))
+            texts = tuple(_texts_of(self.stream.chat_ctx))
         if said is not None:
             usage = partial(
                 Usage,
@@ -176,7 +180,7 @@ class Speech(_Streamed):
         self._last = time.perf_counter()
         if self._first_ms is None:
             # LiveKit's mark: when the first text went to the provider. An agent's text comes slowly, as its model writes it.
-            self.started = getattr(self._stream, "_started_time", 0) or self.started
+            self.started = getattr(self.stream, "_started_time", 0) or self.started
             self._first_ms = (self._last - self.started) * 1000
             self._rate = item.frame.sample_rate
         self._samples += item.frame.samples_per_channel
@@ -185,7 +189,7 @@ class Speech(_Streamed):
 
     def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
         """Settle; a stream that was given no text was no request."""
-        text = _text_of(self._stream)
+        text = _text_of(self.stream)
         if error is None and not text:
             self.drop()
             return
@@ -195,8 +199,8 @@ class Speech(_Streamed):
             usage = partial(
                 Usage,
                 audio_ms=round(self._samples * 1000 / self._rate),
-                input_tokens=getattr(self._stream, "_input_tokens", 0),
-                output_tokens=getattr(self._stream, "_output_tokens", 0),
+                input_tokens=getattr(self.stream, "_input_tokens", 0),
+                output_tokens=getattr(self.stream, "_output_tokens", 0),
                 characters=len(text),
             )
         if error is not None:
@@ -256,7 +260,7 @@ class Listening(_Streamed):
     _used_s = 0.0
     _input_tokens = 0
     _output_tokens = 0
-    _written = NO_USAGE
+    _written = (0, 0, 0)
     _turns = 0
     _turn: tuple[int, float | None] | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -273,42 +277,36 @@ class Listening(_Streamed):
 
     def close(self) -> None:
         """Take the end of the plugin's work."""
-        stream = self._stream
+        stream = self.stream
         if stream.__dict__.get("push_frame") == self.push_frame:  # nobody else's; see _Streamed.close
             del stream.push_frame
         super().close()
 
     def push_frame(self, frame: Any) -> None:
-        """Take the audio that is recognized."""
+        """Take the audio that is recognized, and remember when it came: in one function, because it runs 50 times a second."""
         self._push(frame)
         try:
-            self.hear(frame)
+            offset = self._offset if self.stream is None else self.stream.start_time_offset
+            if offset - self._offset > _RECONNECT_S:
+                self._before_s += self._pushed_s
+                self._pushed_s = 0.0
+                self._marks.clear()
+            self._offset = offset
+            self._pushed_s += frame.duration
+            self._marks.append((self._pushed_s, time.perf_counter()))
         except Exception:
             logger.exception("Audio for %s was not measured.", self.meter.leaf.model_id)
 
-    def hear(self, frame: Any) -> None:
-        """Remember when audio came."""
-        offset = self._stream.start_time_offset if self._stream is not None else self._offset
-        if offset - self._offset > _RECONNECT_S:
-            self._before_s += self._pushed_s
-            self._pushed_s = 0.0
-            self._marks.clear()
-        self._offset = offset
-        self._pushed_s += frame.samples_per_channel / frame.sample_rate
-        self._marks.append((self._pushed_s, time.perf_counter()))
-
     def see(self, item: Any) -> None:
         """Take what was used and what was recognized."""
-        if item.type == SpeechEventType.RECOGNITION_USAGE and item.recognition_usage is not None:
+        if item.type == _USED and item.recognition_usage is not None:
             used = item.recognition_usage
             self._used_s += used.audio_duration
             self._input_tokens += used.input_tokens
             self._output_tokens += used.output_tokens
-            if self._turn is None and self._used_s * 1000 - self._written.audio_ms >= IDLE_MS:
+            if self._turn is None and self._used_s * 1000 - self._written[0] >= IDLE_MS:
                 self.write(RequestStatus.IDLE, self._rest(), at_ms=self.meter.now_ms())
-        elif (
-            item.type == SpeechEventType.FINAL_TRANSCRIPT and item.alternatives and item.alternatives[0].text
-        ):
+        elif item.type == _HEARD and item.alternatives and item.alternatives[0].text:
             self._write_turn()
             self._turns += 1
             self._turn = (self.meter.now_ms(), self._latency_ms(item))
@@ -329,12 +327,12 @@ class Listening(_Streamed):
         self._write_turn(estimated=estimated)
         rest = self._rest()
         if error is not None:
-            self.fail(error, rest, at_ms=self.meter.now_ms(), estimated=estimated and rest != NO_USAGE)
-        elif not heard_s and rest == NO_USAGE:
+            self.fail(error, rest, at_ms=self.meter.now_ms(), estimated=estimated and rest is not NO_USAGE)
+        elif not heard_s and rest is NO_USAGE:
             self.drop()
         elif cancelled and not self._turns:
             self.settle(RequestStatus.CANCELLED, rest, estimated=estimated)
-        elif not self._turns or rest != NO_USAGE:
+        elif not self._turns or rest is not NO_USAGE:
             self.settle(RequestStatus.IDLE, rest, at_ms=self.meter.now_ms(), estimated=estimated)
         else:
             self.drop()
@@ -350,17 +348,12 @@ class Listening(_Streamed):
                 RequestStatus.SUCCESS, self._rest(), at_ms=at_ms, total_ms=latency_ms, estimated=estimated
             )
 
-    def _rest(self) -> Usage:
+    def _rest(self) -> Use:
         """Return what was used since the row before; all rows together are what was used, to the millisecond."""
-        total = Usage(round(self._used_s * 1000), self._input_tokens, self._output_tokens)
-        before, self._written = self._written, total
-        if before is NO_USAGE:
-            return total
-        return Usage(
-            total.audio_ms - before.audio_ms,
-            total.input_tokens - before.input_tokens,
-            total.output_tokens - before.output_tokens,
-        )
+        total = round(self._used_s * 1000), self._input_tokens, self._output_tokens
+        rest = [now - before for now, before in zip(total, self._written, strict=True)]
+        self._written = total
+        return partial(Usage, *rest) if any(rest) else NO_USAGE
 
     def _latency_ms(self, event: Any) -> float | None:
         """Return how long after its last word a transcript came: an agent's microphone sends on when nobody speaks.
@@ -375,6 +368,13 @@ class Listening(_Streamed):
         spoken_s = event.alternatives[0].end_time - self._offset
         at = bisect_left(self._marks, (spoken_s, 0.0)) if spoken_s > self._marks[0][0] else len(self._marks)
         return (now - self._marks[min(at, len(self._marks) - 1)][1]) * 1000
+
+
+def open_streams(meter: Meter) -> list[Any]:
+    """Return the streams of speech of an instance that have not ended."""
+    return [
+        attempt.stream for attempt in under_way() if isinstance(attempt, Listening) and attempt.meter is meter
+    ]
 
 
 def _tokens(characters: int) -> int:

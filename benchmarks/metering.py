@@ -17,14 +17,14 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from figures import Figure
 from progress import Progress
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.metering.desk import ask, listen, recognize, say, speak
+from tests.metering.desk import PRICES, ask, listen, recognize, say, speak
 from tests.metering.waves import OPTIONS, STALL_S, providers, stages, watched, wave
 
 from voicegw_mcp import inference
@@ -45,12 +45,14 @@ ASKED = 20_000
 AT_ONCE = 256
 METHOD = f"""\
 The same call of a LiveKit plugin metered and bare, in turns within one process, against a provider on loopback in a process of its
-own, from its beginning until its stream is closed and the caller goes on. Longer, p50, and more CPU are the median difference of
-neighbours, which of the two is first being left to chance; more CPU is that of the thread of the event loop. In brackets is the interval
-that holds the median with 95 % (from its order statistics). Longer, p99, is the difference of both percentiles of calls made in blocks of
+own (OpenAI's speech as PCM: MP3 is decoded in another thread, and varies), from its beginning until its stream is closed and the caller goes on. Longer, p50, and more CPU are the median difference of
+neighbours, whose order is left to chance; more CPU is that of the thread of the event loop. In brackets is the interval
+that holds the median with 95 % (from its order statistics). The same is done with a second bare instance in place of the metered one: what that
+is "longer" is the error of the method, and its interval should hold 0. Longer, p99, is the difference of both percentiles of calls made in blocks of
 {BLOCK}, metered and bare by turns, so that what comes after a call (its row is priced and written in another thread, its garbage is
 collected) falls on calls of its own kind; in brackets the 95 % interval of {DRAWS} bootstrap samples. A call takes milliseconds and
-varies by more than what is looked for, so the time in our own code alone is measured as well, with the least and the most of the rounds. What stands before each request is asked by itself, {ASKED:,} times on end. The imports are CPU time
+varies by more than what is looked for, so the time in our own code alone is measured as well (of frames that are pushed into a stream of
+speech with LiveKit's part of it), with the least and the most of the rounds. What stands before each request is asked by itself, {ASKED:,} times on end. The imports are CPU time
 of processes of their own, in turns. For stalls, {AT_ONCE} callers at once go through the three stages (recognize, chat, synthesize)
 with and without meters, in turns: a task that wants to run every 5 ms tells how late it came, and each stretch of our own code
 how much CPU time it took.
@@ -62,6 +64,8 @@ BARS = {
     for part, bar in (("p50", 60.0), ("p99", 400.0))
 }
 """The limits are on what a call takes longer; our own code alone is what noise lets one see of it."""
+Took: TypeAlias = tuple[float, float]
+"""Wall and CPU time of a call, us."""
 STAGES: dict[str, tuple[Modality, str, Callable[..., Awaitable[Any]]]] = {
     "LLM chat (openai)": (Modality.LLM, "openai/gpt-4o-mini", ask),
     "TTS synthesize (openai)": (Modality.TTS, "openai/tts-1", say),
@@ -70,6 +74,10 @@ STAGES: dict[str, tuple[Modality, str, Callable[..., Awaitable[Any]]]] = {
     "STT recognize (deepgram)": (Modality.STT, "deepgram/nova-3", recognize),
     "STT stream (cartesia)": (Modality.STT, "cartesia/ink-2", listen),
 }
+
+
+SPEECH = "models: {tts: {openai/tts-1: {provider: openai, model: tts-1, response_format: pcm}}}\n"
+"""The default is MP3, which the plugin decodes in a thread of its own: that alone makes the same call vary by more than 100 us."""
 
 
 def measure(run: Run) -> list[Figure]:
@@ -153,14 +161,19 @@ async def _stalls(run: Run) -> list[Figure]:
 async def _measure(run: Run) -> list[Figure]:
     figures: list[Figure] = []
     calls = BLOCK if run.short else CALLS
-    async with providers(run.folder, "openai", "deepgram", "cartesia"):
+    async with providers(run.folder, "openai", "deepgram", "cartesia", more=PRICES + SPEECH):
         with Progress("metering", len(STAGES) * run.rounds) as progress:
             for name, (modality, model, call) in STAGES.items():
                 models, found = {modality: model}, Compared()
-                async with stages(models=models) as metered, stages(metered=False, models=models) as bare:
-                    await _compare(metered[modality], bare[modality], call, 2, Compared())  # connects
+                async with (
+                    stages(models=models) as metered,
+                    stages(metered=False, models=models) as bare,
+                    stages(metered=False, models=models) as again,
+                ):
+                    instances = metered[modality], bare[modality], again[modality]
+                    await _compare(instances, call, 2, Compared())  # connects
                     for _ in range(run.rounds):
-                        await _compare(metered[modality], bare[modality], call, calls, found)
+                        await _compare(instances, call, calls, found)
                         progress.step()
                 figures += [
                     Figure(name, "us", values, BARS.get(column), table=ADDED, column=column, interval=True)
@@ -214,37 +227,38 @@ class Compared:
     """What was measured of one kind of call, in microseconds.
 
     Args:
-        pairs: of a metered call and its bare neighbour, each wall and CPU time.
+        turns: of a metered call, its bare neighbour and one of another bare instance, each wall and CPU time.
         blocks: wall times of calls made in blocks, by whether they are metered.
         own: time in our own code, by round.
     """
 
-    pairs: list[tuple[tuple[float, float], tuple[float, float]]] = field(default_factory=list)
+    turns: list[tuple[Took, Took, Took]] = field(default_factory=list)
     blocks: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
     own: list[list[float]] = field(default_factory=list)
 
     def columns(self) -> dict[str, tuple[float, ...]]:
         """Return the columns of a row: of differences the estimate between the ends of its interval."""
         return {
-            "bare, p50": (statistics.median(bare[0] for _, bare in self.pairs),),
+            "bare, p50": (statistics.median(bare[0] for _, bare, _ in self.turns),),
+            "bare again, longer, p50": _median([again[0] - bare[0] for _, bare, again in self.turns]),
             "own code, p50": tuple(map(statistics.median, self.own)),
             "own code, p99": tuple(map(_p99, self.own)),
-            "more CPU, p50": _median([ours[1] - bare[1] for ours, bare in self.pairs]),
-            "longer, p50": _median([ours[0] - bare[0] for ours, bare in self.pairs]),
+            "more CPU, p50": _median([ours[1] - bare[1] for ours, bare, _ in self.turns]),
+            "longer, p50": _median([ours[0] - bare[0] for ours, bare, _ in self.turns]),
             "longer, p99": _difference(self.blocks[True], self.blocks[False]),
         }
 
 
 async def _compare(
-    metered: object, bare: object, call: Callable[..., Awaitable[Any]], calls: int, found: Compared
+    instances: tuple[object, object, object], call: Callable[..., Awaitable[Any]], calls: int, found: Compared
 ) -> None:
-    """Make calls of both, and add what they took to ``found``."""
-    took: dict[bool, tuple[float, float]] = {}
+    """Make calls of a metered and of two bare instances, and add what they took to ``found``."""
+    order, (metered, bare, _) = instances, instances
     for _ in range(calls):
-        first = random.random() < 0.5  # noqa: S311 - neither shall always come after the other
-        for ours in (first, not first):
-            took[ours] = await _time(call, metered if ours else bare)
-        found.pairs.append((took[True], took[False]))
+        order = random.sample(order, 3)  # none shall always come after another
+        took = {id(instance): await _time(call, instance) for instance in order}
+        ours, theirs, others = (took[id(instance)] for instance in instances)
+        found.turns.append((ours, theirs, others))
     recorder = runtime.current().recorder()
     assert recorder is not None
     for number in range(2 * calls // BLOCK):
@@ -260,7 +274,7 @@ async def _compare(
     found.own.append(own)
 
 
-async def _time(call: Callable[..., Awaitable[Any]], instance: object) -> tuple[float, float]:
+async def _time(call: Callable[..., Awaitable[Any]], instance: object) -> Took:
     """Return the wall time and the thread's CPU time of a call."""
     began, busy = time.perf_counter(), time.thread_time()
     await call(instance, options=OPTIONS)

@@ -28,7 +28,8 @@ ENV PATH=/opt/voicegw/bin:/usr/local/bin:/usr/bin:/bin \
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 8080
+# The whole server, and the dashboard's own port (--dashboard-port), which asks for the same tokens.
+EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
 # /health needs no token; Python is there, curl is not.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \

@@ -259,6 +259,20 @@ def test_the_example_secret_lets_nobody_in_and_probes_are_answered_by_their_own_
         assert probe(server, ports[asked["port"]], asked["path"], {"Host": "10.1.2.3:8080"}) == "421"
 
 
+def test_a_pod_serves_the_dashboard_on_its_own_port_as_well_and_its_figures_to_who_has_a_token(node, start):
+    server = start()
+    assert "http://127.0.0.1:9090/   dashboard\n" in server.output(READY)
+    (container,) = pod_of("Deployment")["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    (named,) = (port for port in manifest("service.yaml", "Service")["spec"]["ports"] if port["port"] == 9090)
+    for port in (ports["http"], ports[named["targetPort"]]):
+        host = {"Host": f"voicegw:{port}"}  # the Service, by its own name
+        assert probe(server, port, "/", host) == "200"
+        assert probe(server, port, "/v1/costs", host) == "401"
+        assert probe(server, port, "/v1/costs", host | {"Authorization": f"Bearer {TOKEN}"}) == "200"
+        assert probe(server, port, "/", {"Host": f"evil.example:{port}"}) == "421"
+
+
 def probe(server, port, path, headers):
     code = (
         "import http.client; "

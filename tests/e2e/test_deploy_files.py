@@ -12,7 +12,7 @@ from tests.container import USER, read_dockerfile
 from tests.e2e.conftest import BIN, WAIT_S
 from tests.programs import program_of
 
-from voicegw_mcp.config.schema import Settings
+from voicegw_mcp.config.schema import Dashboard, Serve, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -74,11 +74,23 @@ def test_the_compose_file_is_one_and_takes_everything_from_the_container_that_it
     service = file["services"]["voicegw"]
     assert (service["read_only"], service["cap_drop"], service["user"]) == (True, ["ALL"], f"{USER}:{USER}")
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["ports"] == [f"127.0.0.1:{instruction('EXPOSE')}:{instruction('EXPOSE')}"]
+    exposed = [int(port) for port in instruction("EXPOSE").split()]
+    assert exposed == [Serve().port, Dashboard().port]
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}" for port in exposed]
     assert (COMPOSE.parent / service["build"]["context"]).resolve() == ROOT
     volumes = dict(volume.split(":", 1) for volume in service["volumes"])
     assert volumes["data"] == instruction("VOLUME")
     assert volumes["./config"] == "/etc/voicegateway:ro"
+
+
+def test_kubernetes_leads_to_every_port_of_the_image():
+    (container,) = pods()[0]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert [str(port) for port in ports.values()] == instruction("EXPOSE").split()
+    led = {port["targetPort"]: port["port"] for port in object_of("Service")["spec"]["ports"]}
+    assert led == ports
+    (rule,) = object_of("NetworkPolicy")["spec"]["ingress"]
+    assert {port["port"] for port in rule["ports"]} == {*ports}
 
 
 def test_the_configurations_are_valid_and_name_the_secrets_that_are_mounted():

@@ -21,6 +21,7 @@ from http_load import OURS, TOKEN
 from http_server import HttpServer
 from part import rows_text
 from progress import Progress
+from recording import recording
 
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.core.metrics import read_metrics
@@ -51,12 +52,15 @@ REPORTS = {
 }
 """Addresses by name; the first two are judged."""
 JUDGED = ("costs, today", "costs, month")
+RECORDED = ((0, 0), (1, 5), (1, 50), (10, 5))
+"""How many processes record meanwhile, and how many rows a second each; all addresses are asked at none, those that are judged at each."""
 
 TITLE = "The JSON API and metrics"
 METHOD = f"""\
 On a store of {rows_text(ROWS)} rows. {CLIENTS} clients with a keep-alive connection each ask one `voicegw serve` again as soon as they are answered, for {ROUND_S:g} s; the addresses
-take turns in every round, and `/health`, which passes the same connection, Host check and routes and does nothing, is one of them. The client is one process on the same machine. Nobody writes
-meanwhile, so that costs and latency are kept answers (`web/api/kept.py`) but for the first; `status` and `metrics` are made anew each time.
+take turns in every round, and `/health`, which passes the same connection, Host check and routes and does nothing, is one of them. The client is one process on the same machine. While nobody
+writes, costs and latency are kept answers (`web/api/kept.py`) but for the first; `status` and `metrics` are made anew each time. Then processes of their own record so many rows a second
+each into the store meanwhile, as voice agents do, four times a second each: no answer holds longer than that.
 
 A scrape of `/v1/metrics` is measured in one process, on the same store with rows of as many more series as make {SERIES}, {SCRAPES} times in a round. Written to: before
 each scrape every series gets a request, so that all that is remembered of the present hour, and every line, is made anew.
@@ -66,14 +70,23 @@ each scrape every series gets a request, so that all that is remembered of the p
 def measure(run: Run) -> list[Figure]:
     """Return how long scrapes take, and rates and times of the addresses."""
     store = run.store(max(rows for rows in run.sizes if rows <= ROWS))
-    return [*asyncio.run(_scrapes(run, store)), *asyncio.run(_reports(run, store))]
+    figures = asyncio.run(_scrapes(run, _copied(run, store, "scraped")))
+    copy = _copied(run, store, "recorded")
+    for processes, rows_per_s in RECORDED[:2] if run.short else RECORDED:
+        figures += asyncio.run(_reports(run, copy, processes, rows_per_s))
+    return figures
 
 
-async def _scrapes(run: Run, store: Path) -> list[Figure]:
-    copy = run.folder / "scraped" / "voicegw.db"
+def _copied(run: Run, store: Path, name: str) -> Path:
+    """Return a copy of a store that may be written to, with the file that fits."""
+    copy = run.folder / name / "voicegw.db"
     copy.parent.mkdir()
     shutil.copy(store, copy)
     copy.with_name("voicegw.yaml").write_text(traffic.voicegw_yaml(), encoding="utf-8")
+    return copy
+
+
+async def _scrapes(run: Run, copy: Path) -> list[Figure]:
     environment = run.environment_on(copy)
     gateway = Gateway.open(environment["VOICEGW_CONFIG"], door="http", environment=environment)
     took: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -97,7 +110,7 @@ async def _scrapes(run: Run, store: Path) -> list[Figure]:
                         took[kind, "written to" if written else "unchanged"].append(statistics.median(times))
                 progress.step()
     await gateway.close()
-    judged = store == run.store(ROWS) if ROWS in run.sizes else False
+    judged = ROWS in run.sizes
     figures = [
         Figure(
             f"scrape, {SERIES} series: {', '.join(filter(None, which))}",
@@ -150,12 +163,16 @@ class _Writer:
         self._connection.execute("COMMIT")
 
 
-async def _reports(run: Run, store: Path) -> list[Figure]:
+async def _reports(run: Run, store: Path, processes: int, rows_per_s: int) -> list[Figure]:
     environment = {**run.environment_on(store), "VOICEGW_MCP_TOKEN": TOKEN}
     round_s = SHORT_ROUND_S if run.short else ROUND_S
-    addresses = {"/health": HEALTH, **REPORTS}
+    reports = {name: REPORTS[name] for name in JUDGED} if processes else REPORTS
+    addresses = {"/health": HEALTH, **reports}
     rates, p50, p95, cpu = (defaultdict[str, list[float]](list) for _ in range(4))
-    with HttpServer(OURS, environment, run.folder / "http-stderr.log", TOKEN) as server:
+    with (
+        HttpServer(OURS, environment, run.folder / "http-stderr.log", TOKEN) as server,
+        recording(store, processes, rows_per_s),
+    ):
         clients = [await Connection.open(server.address) for _ in range(CLIENTS)]
         names = list(addresses)
         with Progress("addresses", run.rounds + 1) as progress:
@@ -173,7 +190,8 @@ async def _reports(run: Run, store: Path) -> list[Figure]:
         for client in clients:
             client.reset()
     judged = ROWS in run.sizes
-    table = f"{CLIENTS} clients of the API"
+    writers = "one process" if processes == 1 else f"each of {processes} processes"
+    table = f"{CLIENTS} clients of the API" + (f", {rows_per_s} rows/s from {writers}" if processes else "")
     figures: list[Figure] = []
     for name in names:
         bar = RATE_BAR if judged and name in JUDGED else None

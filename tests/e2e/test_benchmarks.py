@@ -143,4 +143,6 @@ def test_the_api_is_measured_beside_an_address_that_does_nothing_and_so_are_scra
     assert len([figure for figure in figures if figure["name"].startswith("scrape, 200 series")]) == 5
     asked = {figure["name"]: figure["median"] for figure in figures if figure["column"] == "requests/s"}
     assert {"/health", "costs, today", "costs, month", "metrics"} <= set(asked)
+    written = {figure["table"] for figure in figures if figure["column"] == "requests/s"}
+    assert {table.partition(", ")[2] for table in written} == {"", "5 rows/s from one process"}
     assert all(figure["bar"] is None for figure in figures)  # of a store of another size nothing is asked

@@ -259,7 +259,7 @@ def test_the_example_secret_lets_nobody_in_and_probes_are_answered_by_their_own_
         assert probe(server, ports[asked["port"]], asked["path"], {"Host": "10.1.2.3:8080"}) == "421"
 
 
-def test_a_pod_serves_the_dashboard_on_its_own_port_as_well_and_its_figures_to_who_has_a_token(node, start):
+def test_a_pod_serves_the_dashboard_on_its_own_port_as_well_and_its_figures_to_who_has_a_token(start):
     server = start()
     assert "http://127.0.0.1:9090/   dashboard\n" in server.output(READY)
     (container,) = pod_of("Deployment")["containers"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -22,7 +23,6 @@ from voicegw_mcp.store.reader import Reader, Waiting, closed, ended
 from voicegw_mcp.store.schema import connect, prepare
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
     from pathlib import Path
 
@@ -73,6 +73,7 @@ class Store(Reader):
         self._narrowing = asyncio.Lock()
         self._writer: sqlite3.Connection | None = None
         self._pragmas: dict[str, str] = {}
+        self._watcher: sqlite3.Connection | None = None
         self._writer_thread: ThreadPoolExecutor | None = None
         self._locked: tuple[float, StoreUnavailable] | None = None
 
@@ -129,6 +130,7 @@ class Store(Reader):
     async def close(self) -> None:
         """End the queries in progress, finish the write in progress and close; closing twice is fine."""
         self._closed = True
+        self._end_watching()
         with anyio.CancelScope(shield=True):
             await super().close()
             async with self._narrowing:
@@ -139,6 +141,7 @@ class Store(Reader):
     async def retire(self) -> None:
         """Close it behind the queries and writes in progress; more can be read, and nothing be written."""
         self._retired = True
+        self._end_watching()
         with anyio.CancelScope(shield=True):
             await super().retire()
             async with self._narrowing:
@@ -209,6 +212,33 @@ class Store(Reader):
                 known = os.stat(name)  # noqa: PTH116 - a path object costs more than the call, at every get_health
                 found.append((known.st_ino, known.st_size, known.st_mtime_ns))
         return Stamp(tuple(found))
+
+    async def version(self) -> int | None:
+        """Return what every commit of any process changes, as SQLite counts them; None where that cannot be told now.
+
+        Two numbers of one open store are the same only when nothing was committed between. That is exact, which ``stamp`` is not;
+        it costs as little and never waits.
+        """
+        if self._watcher is None and not self.missing:
+            with contextlib.suppress(sqlite3.Error):
+                opened = await asyncio.to_thread(connect, self.path, timeout_s=0, read_only=True)
+                if self._watcher is None and not self._closed and not self._retired:
+                    self._watcher = opened
+                else:
+                    opened.close()
+        if self._watcher is None:
+            return None
+        try:
+            [(version,)] = self._watcher.execute("PRAGMA data_version").fetchall()
+        except sqlite3.Error:  # whoever reads finds out, and tells
+            return None
+        return version
+
+    def _end_watching(self) -> None:
+        # Before the others: the last one to close brings the write-ahead log into the file, which this one may not.
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
 
     def _thread(self) -> ThreadPoolExecutor:
         if self._writer_thread is None:

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/v1/"
 METHODS: Final = ("GET", "HEAD")
+MOVED: Final = {
+    "/v1/sessions": "/v1/costs?group_by=session, or /v1/logs?session_id=ID",
+    "/v1/audit-log": "/v1/changes",
+}
+"""What VoiceGateway 0.4 has elsewhere."""
 
 
 class NoSuchPath(InvalidInput):
@@ -80,14 +85,14 @@ class Api:
 
     async def _answer(self, scope: Scope) -> ASGIApp:
         path: str = scope["path"]
+        if scope["method"] not in METHODS:
+            raise WrongMethod(
+                f"Nothing is changed through /v1, which answers GET (got {quote(scope['method'])[1:-1]} {quote(path)[1:-1]}).",
+                hint="Change the configuration by the tools or the command `voicegw`.",
+            )
         endpoint = find_endpoint(path)
         if endpoint is None and path not in {PATH, METRICS, DOCUMENT}:
             raise _nothing_at(path)
-        if scope["method"] not in METHODS:
-            raise WrongMethod(
-                f"{quote(path)[1:-1]} answers GET; nothing is changed through it.",
-                hint="Change the configuration by the tools or the command `voicegw`.",
-            )
         given = read_query(scope)
         if path == PATH:
             return await self._logs(scope, given)
@@ -166,7 +171,8 @@ def paths() -> list[str]:
 
 
 def _nothing_at(path: str) -> NoSuchPath:
-    near = nearest(path, paths(), count=1)
+    moved = next((new for old, new in MOVED.items() if path == old or path.startswith(f"{old}/")), None)
+    near = [moved] if moved else nearest(path, paths(), count=1)
     hint = f"Did you mean {near[0]}? " if near else ""
     return NoSuchPath(
         f"There is nothing at {quote(path)[1:-1]}.", hint=f"{hint}There are: {', '.join(paths())}."

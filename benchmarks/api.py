@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import traffic
 from figures import Figure
 from http_client import Connection
-from http_load import OURS, TOKEN
+from http_load import OURS, TOKEN, allow_descriptors
 from http_server import HttpServer
 from part import rows_text
 from progress import Progress
@@ -39,6 +39,8 @@ ROWS = 1_000_000
 SERIES = 200
 CLIENTS, ROUND_S, SHORT_ROUND_S = 8, 2.0, 0.2
 SCRAPES, SHORT_SCRAPES = 20, 2
+FOLLOWERS, SHORT_FOLLOWERS = 1_000, 20
+IDLE_S, SHORT_IDLE_S = 5.0, 0.2
 SCRAPE_BAR, RATE_BAR, P95_BAR = 50, 300, 4
 SESSIONS = {"streamable_http": 0, "sse": 0}
 HEALTH = "/health"
@@ -64,6 +66,9 @@ each into the store meanwhile, as voice agents do, four times a second each: no 
 
 A scrape of `/v1/metrics` is measured in one process, on the same store with rows of as many more series as make {SERIES}, {SCRAPES} times in a round. Written to: before
 each scrape every series gets a request, so that all that is remembered of the present hour, and every line, is made anew.
+
+Followers hold a stream of `/v1/logs` each. Their memory is VmRSS of the server once it stays the same; CPU that of all its threads while no row comes in, for {IDLE_S:g} s; and then one
+row is written in each round and timed from its commit until the last of them has it.
 """
 
 
@@ -74,7 +79,7 @@ def measure(run: Run) -> list[Figure]:
     copy = _copied(run, store, "recorded")
     for processes, rows_per_s in RECORDED[:2] if run.short else RECORDED:
         figures += asyncio.run(_reports(run, copy, processes, rows_per_s))
-    return figures
+    return [*figures, *asyncio.run(_followers(run, copy))]
 
 
 def _copied(run: Run, store: Path, name: str) -> Path:
@@ -139,7 +144,15 @@ class _Writer:
         projects = (*traffic.PROJECTS, *more)
         self._series = [(project, offer) for project in projects for offer in traffic.OFFERS][:SERIES]
 
+    def one(self) -> None:
+        """Write one request."""
+        self._write(self._series[:1])
+
     def one_of_each(self) -> None:
+        """Write one request into each series."""
+        self._write(self._series)
+
+    def _write(self, series) -> None:
         self._rounds += 1
         now = time.time_ns() // 1_000_000
         self._connection.execute("BEGIN IMMEDIATE")
@@ -157,7 +170,7 @@ class _Writer:
                     ttfb_ms=offer.median_ms,
                     total_ms=offer.median_ms * 3,
                 )
-                for number, (project, offer) in enumerate(self._series)
+                for number, (project, offer) in enumerate(series)
             ],
         )
         self._connection.execute("COMMIT")
@@ -204,6 +217,42 @@ async def _reports(run: Run, store: Path, processes: int, rows_per_s: int) -> li
         bar = P95_BAR if judged and name in JUDGED else None
         figures.append(Figure(name, "x", ratio, bar=bar, table=table, column="p95 / p95 of /health"))
     return figures
+
+
+async def _followers(run: Run, store: Path) -> list[Figure]:
+    allow_descriptors()
+    environment = {**run.environment_on(store), "VOICEGW_MCP_TOKEN": TOKEN}
+    count, idle_s = (SHORT_FOLLOWERS, SHORT_IDLE_S) if run.short else (FOLLOWERS, IDLE_S)
+    heard: list[float] = []
+    with (
+        closing(connect(store, timeout_s=5)) as connection,
+        HttpServer(OURS, environment, run.folder / "http-stderr.log", TOKEN) as server,
+    ):
+        write = _Writer(connection)
+        await (await Connection.open(server.address)).fetch(REPORTS["costs, today"])
+        before_kib = await server.settled_kib()
+        clients = [await Connection.open(server.address) for _ in range(count)]
+        for client in clients:
+            await client.get("/v1/logs?detail=concise")
+        memory = (await server.settled_kib() - before_kib) * 1.024 / count
+        used = server.cpu_s()
+        await asyncio.sleep(idle_s)
+        idle = (server.cpu_s() - used) / idle_s * 100
+        with Progress("followers", run.rounds) as progress:
+            for _ in range(run.rounds):
+                write.one()
+                began = time.perf_counter()
+                await asyncio.gather(*(client.event() for client in clients))
+                heard.append((time.perf_counter() - began) * 1000)
+                progress.step()
+        for client in clients:
+            client.reset()
+    name = f"{count:,} followers of the log"
+    return [
+        Figure(f"{name}: memory each", "KB", (memory,)),
+        Figure(f"{name}: CPU while nothing comes in", "% of a core", (idle,)),
+        Figure(f"{name}: all have a row after", "ms", tuple(heard)),
+    ]
 
 
 async def _ask(clients: list[Connection], path: str, round_s: float) -> list[float]:

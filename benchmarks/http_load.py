@@ -61,7 +61,7 @@ before, with and after them. Over /mcp the clients then also send DELETE: a sess
 
 def measure(run: Run) -> list[Figure]:
     """Return the figures of idle sessions."""
-    _allow_descriptors()
+    allow_descriptors()
     return asyncio.run(_Load(run.folder, run.environment, run.rounds).figures())
 
 
@@ -73,11 +73,12 @@ def measure_busy(run: Run, environment: Mapping[str, str], load: Load) -> list[F
         environment: of ours; names file and store.
         load: who calls what.
     """
-    _allow_descriptors()
+    allow_descriptors()
     return asyncio.run(_Load(run.folder, environment, load.rounds).busy(load))
 
 
-def _allow_descriptors() -> None:
+def allow_descriptors() -> None:
+    """Let this process, and the servers that it starts, have ``DESCRIPTORS`` open."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, hard), hard))
 

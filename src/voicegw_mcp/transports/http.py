@@ -7,10 +7,12 @@ header. May import ``errors``, mcp, Starlette, uvicorn and anyio.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import http
 import json
 import socket
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 MAX_SESSIONS: Final = 2000
 """Open sessions of each kind; one more is answered 503 with Retry-After."""
+
+OPEN_FILES: Final = 16_384
+"""Sockets of as many sessions, followers of the log and waiting connections as there may be, and files of the store."""
 
 IDLE_S: Final = 1800.0
 RETRY_AFTER_S: Final = 5
@@ -207,6 +212,7 @@ async def serve_http(
         ready: called once requests are taken.
         also: further sockets for the same application.
     """
+    _allow_open_files()
     letting_go = _LettingGo(app)
     config = uvicorn.Config(
         letting_go,
@@ -222,6 +228,19 @@ async def serve_http(
     )
     server = _Server(config, ready, letting_go.stop)
     await server.serve(sockets=[bound, *also])
+
+
+def _allow_open_files() -> None:
+    """Have the system let this process open ``OPEN_FILES``, or as many as it may ask for: usually a program begins with 1,024."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - Windows has none
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses what is above a limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _LettingGo:

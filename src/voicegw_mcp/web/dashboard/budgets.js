@@ -55,7 +55,7 @@ function row(project) {
       ? meter(project)
       : make(
           "div",
-          { class: "faint" },
+          { class: "faint without" },
           `no budget, ${project.today_requests === 1 ? "1 request" : `${count(project.today_requests)} requests`}`,
         ),
     make(

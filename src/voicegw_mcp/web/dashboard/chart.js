@@ -125,7 +125,8 @@ export class Chart {
           ...axis,
           size: 62,
           values: (/** @type {any} */ _, /** @type {number[]} */ at) =>
-            at.map((value) => drawing.format(value).replace(/\.0+$/, "")),
+            // The steps of an empty chart are of nothing.
+            at.map((value) => (drawing.series.length ? step(drawing.format(value)) : "")),
         },
       ],
       series: [
@@ -181,6 +182,11 @@ export class Chart {
     ]);
     fill(this.figures, table(head, rows, drawing.title));
   }
+}
+
+/** @param {string} figure without the zeros that single figures have, and steps need not */
+function step(figure) {
+  return figure.replace(/\.0+$/, "").replace(/(\.\d\d)0+$/, "$1");
 }
 
 /** @param {Drawing} drawing the highest stack first, so that lower ones are drawn over it */

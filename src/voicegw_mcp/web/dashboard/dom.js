@@ -102,7 +102,7 @@ export function empty(sentence, command) {
     "div",
     { class: "empty" },
     make("p", {}, sentence),
-    command && make("pre", { tabindex: "0" }, make("code", {}, command)),
+    command && make("pre", {}, make("code", {}, command)),
   );
 }
 

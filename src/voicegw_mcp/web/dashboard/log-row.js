@@ -106,8 +106,17 @@ function brief(entry) {
 function toggle(body, button, entry) {
   const open = body.rows.length === 1;
   button.setAttribute("aria-expanded", String(open));
-  if (open) body.append(make("tr", { class: "detail" }, make("td", { colspan: COLUMNS.length }, details(entry))));
+  if (open) body.append(make("tr", { class: "detail" }, make("td", {}, details(entry))));
   else body.rows[1].remove();
+  spanDetails();
+}
+
+/** Makes details as wide as the columns that there are room for: one column more takes its width from the others. */
+export function spanDetails() {
+  for (const cell of /** @type {NodeListOf<HTMLTableCellElement>} */ (document.querySelectorAll(".log .detail td"))) {
+    const titles = cell.closest("table")?.tHead?.rows[0].cells ?? [];
+    cell.colSpan = [...titles].filter((title) => title.offsetWidth > 0).length;
+  }
 }
 
 /** @param {Entry} entry */

@@ -2,7 +2,7 @@
 
 import { ApiError, ask, askPage, openStream, unanswered } from "./api.js";
 import { byId, empty, fill, make } from "./dom.js";
-import { headings, rowsOf } from "./log-row.js";
+import { headings, rowsOf, spanDetails } from "./log-row.js";
 import { backOff } from "./polling.js";
 import { readEvents } from "./stream.js";
 
@@ -32,6 +32,7 @@ export class Log {
     this.buildFilters();
     byId("log-pause").addEventListener("click", () => this.pause(!this.paused));
     byId("log-older").addEventListener("click", () => this.older());
+    window.addEventListener("resize", spanDetails);
     document.addEventListener(
       "visibilitychange",
       () => this.opened && !this.paused && (document.hidden ? this.halt() : this.begin()),

@@ -71,10 +71,15 @@ class Findings:
 
 
 class RuleText(NamedTuple):
-    """A rule that is in force, in words."""
+    """A rule that is in force, in words; ``kind`` is that of the subjects that it looks at."""
 
     rule: Rule
+    kind: str
     text: str
+
+    def looks_at(self, key: Key) -> bool:
+        """Whether this rule still finds out how a subject stands; it does not when it went by another kind before."""
+        return (key.rule, key.subject.partition(":")[0]) == (self.rule, self.kind)
 
 
 class _Tally(NamedTuple):
@@ -111,16 +116,17 @@ def rules_in_force(catalog: Catalog) -> list[RuleText]:
     if budgets and alerts.budget.percent:
         projects = "1 project" if len(budgets) == 1 else f"{len(budgets)} projects"
         percents = ", ".join(f"{percent:g}" for percent in alerts.budget.percent)
-        found.append(RuleText("budget", f"{percents} % of the daily budget, {projects}"))
+        found.append(RuleText("budget", "project", f"{percents} % of the daily budget, {projects}"))
     total = _total(catalog)
     if total:
-        found.append(RuleText("daily_total", f"{usd_text(total)} USD a day, all projects together"))
+        found.append(RuleText("daily_total", "all", f"{usd_text(total)} USD a day, all projects together"))
     for rate in _rates(catalog):
         what = "of requests fail" if rate.rule == "error_rate" else "time to first byte (95th percentile)"
         each = "all together" if rate.settings.by == "all" else f"each {rate.settings.by}"
         found.append(
             RuleText(
                 rate.rule,
+                rate.settings.by,
                 f"over {rate.threshold:g} {rate.unit} {what} within {rate.settings.window_minutes} minutes, {each}, "
                 f"{rate.settings.least_requests} requests or more",
             )

@@ -255,7 +255,7 @@ async def view(gateway: Gateway, *, limit: int) -> AlertsView:
                 over=[
                     Over(subject=each.key.subject, since=iso(each.since_ms, "UTC"))
                     for each in standing
-                    if each.key.rule == rule.rule
+                    if rule.looks_at(each.key)
                 ],
             )
             for rule in rules_in_force(catalog)

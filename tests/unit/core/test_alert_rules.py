@@ -6,6 +6,7 @@ import pytest
 from tests.alert_scene import Scene, together
 from tests.factories import DAY, NOW
 
+from voicegw_mcp.core.alerts import view
 from voicegw_mcp.core.periods import next_midnight_ms
 from voicegw_mcp.store.reader import Reader
 
@@ -185,6 +186,20 @@ async def test_an_error_rate_ends_when_there_are_no_requests_any_more(scene):
     (_, (event, message)) = await scene.told()
     assert event == "resolved"
     assert message.startswith("All requests: 0 of 0 requests failed")
+
+
+async def test_what_a_rule_went_by_before_is_not_shown_as_over(scene):
+    async def over():
+        shown = await view(scene.gateway, limit=0)
+        return [each.subject for rule in shown.rules for each in rule.over]
+
+    scene.write(ERRORS)
+    await scene.requests(20, failed=20, provider="openai", model_id="openai/m")
+    await scene.round()
+    assert await over() == ["provider:openai"]
+    scene.write(ERRORS.replace("by: provider", "by: model"))
+    await scene.round()
+    assert await over() == ["model:openai/m"]
 
 
 async def test_a_slow_model_is_told_of_by_its_95th_percentile(scene):

@@ -86,11 +86,11 @@ class Scene:
 
     async def told(self):
         """Return event and message of every alert, oldest first."""
-        found = await newest(await self.gateway.reader(), limit=2000)
+        found = await (await self.gateway.reader()).ask(newest, limit=2000)
         return [(alert.event, alert.message) for alert in reversed(found)]
 
     async def rows(self):
-        return (await newest(await self.gateway.reader(), limit=2000))[::-1]
+        return (await (await self.gateway.reader()).ask(newest, limit=2000))[::-1]
 
     async def close(self):
         await self.gateway.close()

@@ -221,7 +221,7 @@ def one_call(house: House, call: Call) -> dict[str, Any]:
 
 async def journal_of(gateway: Gateway) -> list[ChangeRecord]:
     """Open the store, which settles what a crash left, and return the newest changes, oldest first."""
-    return (await list_changes(await gateway.store(), limit=1000))[::-1]
+    return (await (await gateway.store()).ask(list_changes, limit=1000))[::-1]
 
 
 def join_threads() -> None:

@@ -206,7 +206,7 @@ class Sequence:
 
     async def own(self, change_id: str) -> set[tuple[str, ...]]:
         """Return the entries that a change was at."""
-        change = await journal.get_change(await self.gateway.store(), change_id)
+        change = await (await self.gateway.store()).ask(journal.get_change, change_id)
         assert change is not None
         edits = json.loads(change.edits)
         return {

@@ -203,7 +203,7 @@ def _judge(
 async def _rows(house: scene.House) -> list[ChangeRecord]:
     gateway = house.gateway()
     try:
-        return await list_changes(await gateway.store(), limit=100_000)
+        return await (await gateway.store()).ask(list_changes, limit=100_000)
     finally:
         await gateway.close()
 

@@ -399,7 +399,7 @@ def test_help_loads_neither_mcp_nor_the_gateway_nor_rich(tmp_path, environment, 
         "from voicegw_mcp.cli.app import main\n"
         "try:\n    main(sys.argv[1:])\n"
         "except SystemExit:\n    pass\n"
-        "heavy = {'mcp', 'rich', 'aiosqlite', 'anyio', 'voicegw_mcp.core.gateway'} & set(sys.modules)\n"
+        "heavy = {'mcp', 'rich', 'anyio', 'voicegw_mcp.core.gateway'} & set(sys.modules)\n"
         "print(sorted(heavy), file=sys.stderr)\n"
     )
     done = subprocess.run(

@@ -34,7 +34,7 @@ said = set()
 
 def loud_import(name, *rest, **named):
     module = plain_import(name, *rest, **named)
-    if name in ("yaml", "aiosqlite", "voicegw_mcp.server") and name not in said:
+    if name in ("yaml", "pydantic", "voicegw_mcp.server") and name not in said:
         said.add(name)
         print("printed by", name, flush=True)
         os.write(1, b"written to descriptor 1\\n")

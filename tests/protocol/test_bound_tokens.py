@@ -198,7 +198,7 @@ async def _alerts(bound, tmp_path):  # noqa: ARG001 - whose folder it is
     everybody = house.gateway()
     try:
         await Alerting(everybody).go_round()
-        found = await newest(await everybody.reader(), limit=10)
+        found = await (await everybody.reader()).ask(newest, limit=10)
         assert {alert.subject for alert in found} == {f"project:{MINE}", f"project:{MARK}-one"}
     finally:
         await everybody.close()

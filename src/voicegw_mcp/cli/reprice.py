@@ -86,7 +86,8 @@ def _list_runs(config: str | None, *, as_json: bool) -> None:
     async def work(gateway: "Gateway") -> "list[Run]":
         from voicegw_mcp.store.repricing import read_runs  # noqa: PLC0415 - as in reprice()
 
-        return await read_runs(await gateway.store(), limit=MOST_RUNS)
+        store = await gateway.store()
+        return await store.ask(read_runs, limit=MOST_RUNS)
 
     from voicegw_mcp.cli.tables import Column, money, print_table  # noqa: PLC0415 - as in reprice()
     from voicegw_mcp.core.periods import iso  # noqa: PLC0415 - likewise

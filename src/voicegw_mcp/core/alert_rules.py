@@ -8,9 +8,7 @@ is told of once.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from voicegw_mcp.core.budgets import budgets_of, decide, has_reached, usd_text
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from voicegw_mcp.core.budgets import Budget
     from voicegw_mcp.core.catalog import Catalog
     from voicegw_mcp.store.parts import HistogramRow, LatencyRow
-    from voicegw_mcp.store.reader import Reader
+    from voicegw_mcp.store.reader import Reads
 
 Rule = Literal["budget", "daily_total", "error_rate", "ttfb"]
 
@@ -134,12 +132,12 @@ def rules_in_force(catalog: Catalog) -> list[RuleText]:
     return found
 
 
-async def look(catalog: Catalog, store: Reader, now_ms: int, standing: Iterable[Key]) -> Findings:
+def look(reads: Reads, catalog: Catalog, now_ms: int, standing: Iterable[Key]) -> Findings:
     """Measure everything that rules speak of.
 
     Args:
+        reads: the store.
         catalog: the configuration.
-        store: an open store.
         now_ms: the present, UTC epoch ms.
         standing: what is over by what was told.
 
@@ -149,7 +147,7 @@ async def look(catalog: Catalog, store: Reader, now_ms: int, standing: Iterable[
     findings = Findings()
     budgets, total, zone = _budgets(catalog), _total(catalog), catalog.settings.timezone
     zones = {budget.timezone for budget in budgets.values()}.union([zone] if total else [])
-    spent = await spend_today(store, zones, now_ms)
+    spent = spend_today(reads, zones, now_ms)
     for budget in budgets.values():
         of_project = spent[budget.timezone].get(budget.project)
         decision = decide(budget, of_project.cost_nanousd if of_project else 0, 0, now_ms)
@@ -171,7 +169,7 @@ async def look(catalog: Catalog, store: Reader, now_ms: int, standing: Iterable[
         if has_reached(whole, total, 100):
             findings.over.append(_total_crossing(whole, total, zone, now_ms))
     for rate in _rates(catalog):
-        await _look_at_rate(rate, store, now_ms, [key for key in standing if key.rule == rate.rule], findings)
+        _look_at_rate(rate, reads, now_ms, [key for key in standing if key.rule == rate.rule], findings)
     return findings
 
 
@@ -205,15 +203,15 @@ def _total_crossing(spent: int, total: int, zone: str, now_ms: int) -> Crossing:
     return Crossing(Key("daily_total", "all:", str(total)), message, figures, ends_ms)
 
 
-async def _look_at_rate(
-    rate: _Rate, store: Reader, now_ms: int, standing: Sequence[Key], findings: Findings
+def _look_at_rate(
+    rate: _Rate, reads: Reads, now_ms: int, standing: Sequence[Key], findings: Findings
 ) -> None:
     start_ms = (now_ms - rate.settings.window_minutes * 60_000) // QUARTER_MS * QUARTER_MS
     end_ms = now_ms // QUARTER_MS * QUARTER_MS + QUARTER_MS
     sums, spread = SeriesLatencies(start_ms, end_ms), SeriesHistograms(start_ms, end_ms)
-    values = await read_parts(store, [sums, spread] if rate.rule == "ttfb" else [sums])
+    values = read_parts(reads, [sums, spread] if rate.rule == "ttfb" else [sums])
     drawn = values.of(spread) if rate.rule == "ttfb" else []
-    tallies = await asyncio.to_thread(partial(_tallies, rate.settings, values.of(sums), drawn))
+    tallies = _tallies(rate.settings, values.of(sums), drawn)
     for subject, tally in tallies.items():
         value, count = rate.measure(tally)
         if value is not None and value > rate.threshold and count >= rate.settings.least_requests:

@@ -129,8 +129,8 @@ class Alerting:
 
     async def _tell(self, catalog: Catalog, store: Store) -> None:
         now_ms = self._gateway.now_ms()
-        standing = {each.key for each in await store_alerts.read_standing(store, now_ms)}
-        found = await look(catalog, store, now_ms, standing)
+        standing = {each.key for each in await store.ask(store_alerts.read_standing, now_ms)}
+        found = await store.ask(look, catalog, now_ms, standing)
         notices = [_notice(each, "firing", now_ms) for each in found.over if each.key not in standing]
         notices += [_notice(each, "resolved", now_ms) for each in found.under]
         if notices:
@@ -143,7 +143,7 @@ class Alerting:
     async def _send(self, catalog: Catalog, hook: Webhook, store: Store) -> None:
         """Send what is due; end when the webhook takes nothing now, or after ``SENDING_S``."""
         began = self._seconds()
-        while await store_alerts.is_due(store, self._gateway.now_ms()):
+        while await store.ask(store_alerts.is_due, self._gateway.now_ms()):
             try:
                 key = signing_key(hook, self._gateway.secrets)
             except InvalidInput as error:
@@ -243,8 +243,8 @@ async def view(gateway: Gateway, *, limit: int) -> AlertsView:
     rows: list[AlertView] = []
     if gateway.store_handle.wanted_path().exists():
         store = await gateway.reader()
-        standing = await store_alerts.read_standing(store, gateway.now_ms())
-        rows = await newest(store, limit=limit)
+        standing = await store.ask(store_alerts.read_standing, gateway.now_ms())
+        rows = await store.ask(newest, limit=limit)
     return AlertsView(
         enabled=settings.enabled,
         webhook=None if settings.webhook is None or bound else urlsplit(settings.webhook.url).hostname,
@@ -265,7 +265,7 @@ async def view(gateway: Gateway, *, limit: int) -> AlertsView:
     )
 
 
-async def newest(reads: Reads, *, limit: int) -> list[AlertView]:
+def newest(reads: Reads, *, limit: int) -> list[AlertView]:
     """Return up to ``limit`` alerts, newest first."""
     return [
         AlertView(
@@ -279,7 +279,7 @@ async def newest(reads: Reads, *, limit: int) -> list[AlertView]:
             attempts=alert.attempts,
             outcome=alert.outcome or None,
         )
-        for alert in await store_alerts.read_alerts(reads, limit=limit)
+        for alert in store_alerts.read_alerts(reads, limit=limit)
     ]
 
 

@@ -5,20 +5,24 @@ Cut answers stay valid and say so: lists end early, and maps fold what is left i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pydantic import BaseModel
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 MOST_BYTES: Final = 32_000
 """Bytes of compact JSON that a list or a report may take."""
 
 BRACKETS: Final = 2
 """How much longer a whole list or map of some values is than these, each with its comma."""
+
+_AT_ONCE: Final = 64
 
 OTHER: Final = "(other)"
 """The key under which a map that was cut shows the rest."""
@@ -43,8 +47,34 @@ def fitting(sizes: Iterable[int], budget: int) -> int:
 def fitting_values(values: Sequence[BaseModel], budget: int) -> int:
     """Return how many of the first ``values`` fit into ``budget`` (bytes) together.
 
-    Most lists fit as a whole, and one look at the whole takes half as long as one at each.
+    One look at many values takes half as long as one at each: those that fit are guessed from the length of all, and
+    counted from there.
     """
-    return (
-        len(values) if json_bytes(values) - BRACKETS <= budget else fitting(map(json_bytes, values), budget)
-    )
+    whole = json_bytes(values) - BRACKETS
+    if whole <= budget:
+        return len(values)
+    count = max(0, budget) * len(values) // whole
+    left = budget - (json_bytes(values[:count]) - BRACKETS if count else 0)
+    while left < 0:
+        count -= 1
+        left += json_bytes(values[count])
+    return count + fitting(map(json_bytes, values[count:]), left)
+
+
+def fitting_views(items: Sequence[T], view: Callable[[Sequence[T]], Sequence[M]], budget: int) -> list[M]:
+    """Return what is shown of the first ``items``, as many as fit into ``budget`` (bytes); hardly more are viewed.
+
+    Args:
+        items: what there is.
+        view: makes what is shown of some of them.
+        budget: bytes of compact JSON.
+    """
+    views: list[M] = []
+    for first in range(0, len(items), _AT_ONCE):
+        made = view(items[first : first + _AT_ONCE])
+        fit = fitting_values(made, budget)
+        views += made[:fit]
+        if fit < len(made):
+            break
+        budget -= json_bytes(made) - BRACKETS
+    return views

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from voicegw_mcp.core.periods import BucketUnit
     from voicegw_mcp.store.part_reading import Values
     from voicegw_mcp.store.parts import Part
-    from voicegw_mcp.store.reader import Reader
+    from voicegw_mcp.store.reader import Reads
     from voicegw_mcp.store.rollups import SeriesFilter
 
 _DAYS_TOGETHER: Final = 8
@@ -42,8 +42,8 @@ class TimedKind(Protocol):
 K = TypeVar("K", bound=TimedKind)
 
 
-async def read_newest(
-    store: Reader,
+def read_newest(
+    reads: Reads,
     window: Window,
     unit: BucketUnit,
     kinds: Sequence[TimedKind],
@@ -52,10 +52,10 @@ async def read_newest(
     most: int,
     also: Sequence[Part[Any]],
 ) -> tuple[Values, list[dict[int, Sums]], bool]:
-    """Return what the newest local hours or days give, all of one state of the store.
+    """Return what the newest local hours or days give.
 
     Args:
-        store: an open store.
+        reads: the store, or a part of it.
         window: the span of time.
         unit: of the buckets.
         kinds: what is read of each.
@@ -76,7 +76,7 @@ async def read_newest(
     while True:
         spans, complete = newest_spans(inside, days, whole=whole)
         if not complete and inside is window:
-            inside = await _recorded(store, window)
+            inside = _recorded(reads, window)
             continue
         pieces = list(_settled(spans))
         parts = [
@@ -86,7 +86,7 @@ async def read_newest(
             ]
             for kind in kinds
         ]
-        values = await read_parts(store, [*also, *(part for own in parts for part in own)])
+        values = read_parts(reads, [*also, *(part for own in parts for part in own)])
         found = [_added(row for part in own for row in values.of(part)) for own in parts]
         if complete or len(found[0]) >= most:
             return values, found, complete
@@ -95,9 +95,9 @@ async def read_newest(
         whole = max(whole, days // _MOST_SPANS)
 
 
-async def _recorded(store: Reader, window: Window) -> Window:
+def _recorded(reads: Reads, window: Window) -> Window:
     """Return the window without the time before the first request and after the last one."""
-    first, last = await recorded_span(store) or (window.end_ms, window.end_ms)
+    first, last = recorded_span(reads) or (window.end_ms, window.end_ms)
     start = min(max(window.start_ms, first), window.end_ms)
     return Window(window.period, start, max(start, min(window.end_ms, last)), window.timezone)
 

@@ -5,19 +5,18 @@ Raw rows are read only for groups of sessions. May import ``store``, ``domain``,
 
 from __future__ import annotations
 
-import asyncio
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
-from voicegw_mcp.core.answer_size import BRACKETS, MOST_BYTES, OTHER, fitting, json_bytes
+from voicegw_mcp.core.answer_size import BRACKETS, MOST_BYTES, OTHER, fitting, fitting_views, json_bytes
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.buckets import read_newest
 from voicegw_mcp.core.periods import day_window, iso, previous_window
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.domain import Usage, to_usd
-from voicegw_mcp.store.part_reading import cut, read_parts, read_parts_of
+from voicegw_mcp.store.part_reading import cut, read_parts
 from voicegw_mcp.store.parts import CostRow, SeriesCosts, StatusCosts, StatusRow, TimedCosts
 from voicegw_mcp.store.requests import read_sessions
 from voicegw_mcp.store.rollups import SeriesFilter
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.domain import Window
     from voicegw_mcp.store.parts import SeriesRow
-    from voicegw_mcp.store.reader import Reader
+    from voicegw_mcp.store.reader import Reader, Reads
 
 CostGrouping = Literal["provider", "model", "project", "modality", "day", "hour", "session", "status"]
 
@@ -38,9 +37,6 @@ NO_SESSION: Final = "(no session)"
 _MOST_SESSIONS: Final = 1_000
 _MOST_TIMED: Final = 530
 """Hours or days that an answer has room for when each takes as little as it can."""
-_MANY_ROWS: Final = 1_000
-"""So many series are put together in a thread: the event loop would stand still for milliseconds."""
-_GROUP_BYTES: Final = len('{"key":,"cost":,"requests":}')
 # Bytes for each split; what the splits leave is for the groups.
 _SPLIT_BYTES: Final = {"provider": 4_000, "model": 9_000, "project": 6_000, "modality": 1_500}
 _NAMES: Final[dict[str, Callable[[SeriesRow], str]]] = {
@@ -151,81 +147,61 @@ async def costs(
         StoreUnavailable: the store cannot be read.
     """
     only = SeriesFilter(project, modality, provider_id, model_id)
-    spans, before = cut(window), previous_window(window)
-    own = [SeriesCosts(*span) for span in spans]
-    earlier = [SeriesCosts(*span) for span in cut(before)] if compare_previous else []
-    by_status = [StatusCosts(*span) for span in spans] if group_by == "status" else []
-    groups: dict[str, Spend] | None = None
-    # All of one state: the total, the groups and the comparison describe the same moment.
-    if group_by in ("hour", "day"):
-        values, (timed,), _ = await read_newest(
-            store, window, group_by, (TimedCosts,), only, most=_MOST_TIMED, also=[*own, *earlier]
-        )
-        groups = {iso(start, window.timezone): Spend(*sums) for start, sums in timed.items()}
-    elif group_by == "session":
-        async with store.snapshot(slow=True) as state:
-            values = await read_parts_of(state, store, [*own, *earlier])
-            sessions = await read_sessions(state, window.start_ms, window.end_ms, only, limit=_MOST_SESSIONS)
-        groups = _added(
-            (NO_SESSION if session is None else _shown(session), Spend(cost, requests))
-            for session, cost, requests in sessions
-        )
-    else:
-        values = await read_parts(store, [*own, *earlier, *by_status])
-    work = partial(
-        _report,
-        window,
-        project,
-        rows=only.among(values.of_all(own)),
-        earlier=only.among(values.of_all(earlier)) if compare_previous else None,
-        by_status=only.among(values.of_all(by_status)),
-        group_by=group_by,
-        groups=groups,
-    )
-    many = any(len(values.of(part)) > _MANY_ROWS for part in own)
-    return await asyncio.to_thread(work) if many else work()
+    ask = store.ask_slowly if group_by == "session" else store.ask
+    return await ask(_report, window, only, group_by, compare_previous=compare_previous)
 
 
-async def spend(store: Reader, window: Window, *, project: str | None = None) -> dict[str, Spend]:
+def spend(reads: Reads, window: Window, *, project: str | None = None) -> dict[str, Spend]:
     """Return what each project (or the one asked for) spent in a window, by project id as it was recorded.
 
     Raises:
         StoreUnavailable: the store cannot be read.
     """
     parts = [SeriesCosts(*span) for span in cut(window)]
-    rows = SeriesFilter(project=project).among((await read_parts(store, parts)).of_all(parts))
+    rows = SeriesFilter(project=project).among(read_parts(reads, parts).of_all(parts))
     return _added((row.project, Spend(row.cost_nanousd, row.requests)) for row in rows)
 
 
-async def spend_today(store: Reader, zones: Iterable[str], now_ms: int) -> dict[str, dict[str, Spend]]:
+def spend_today(reads: Reads, zones: Iterable[str], now_ms: int) -> dict[str, dict[str, Spend]]:
     """Return what each project spent on the calendar day of each zone: by zone, then by project id.
 
     Args:
-        store: an open store; it is asked once for each zone, however many projects there are.
+        reads: the store; it is asked once for each zone, however many projects there are.
         zones: IANA names.
         now_ms: the moment whose day counts, UTC epoch ms.
 
     Raises:
         StoreUnavailable: the store cannot be read.
     """
-    return {zone: await spend(store, day_window(zone, now_ms)) for zone in dict.fromkeys(zones)}
+    return {zone: spend(reads, day_window(zone, now_ms)) for zone in dict.fromkeys(zones)}
 
 
 def _report(
+    reads: Reads,
     window: Window,
-    project: str | None,
-    *,
-    rows: Sequence[CostRow],
-    earlier: Sequence[CostRow] | None,
-    by_status: Sequence[StatusRow],
+    only: SeriesFilter,
     group_by: CostGrouping | None,
-    groups: dict[str, Spend] | None,
+    *,
+    compare_previous: bool,
 ) -> CostReport:
+    spans, before = cut(window), previous_window(window)
+    own = [SeriesCosts(*span) for span in spans]
+    earlier = [SeriesCosts(*span) for span in cut(before)] if compare_previous else []
+    by_status = [StatusCosts(*span) for span in spans] if group_by == "status" else []
+    parts = [*own, *earlier, *by_status]
+    timed: Mapping[int, Sequence[int]] = {}
+    if group_by in ("hour", "day"):
+        values, (timed,), _ = read_newest(
+            reads, window, group_by, (TimedCosts,), only, most=_MOST_TIMED, also=parts
+        )
+    else:
+        values = read_parts(reads, parts)
+    rows = only.among(values.of_all(own))
     splits = {split: _split(rows, name, _SPLIT_BYTES[split]) for split, name in _NAMES.items()}
     whole = _spent(rows)
     report = CostReport(
         period=window.period,
-        project=project,
+        project=only.project,
         start=iso(window.start_ms, window.timezone),
         end=iso(window.end_ms, window.timezone),
         timezone=window.timezone,
@@ -237,46 +213,47 @@ def _report(
         unpriced_requests=sum(row.unpriced for row in rows),
         family_priced_requests=sum(row.family for row in rows),
         estimated_requests=sum(row.estimated for row in rows),
-        previous=None if earlier is None else _compared(whole.cost_nanousd, _spent(earlier).cost_nanousd),
+        previous=_compared(whole, _spent(only.among(values.of_all(earlier)))) if compare_previous else None,
         truncated=any(OTHER in split for split in splits.values()) or None,
     )
-    if group_by == "status":
-        groups = {
-            name: _spent(own) for name, own in _by_shown_name(by_status, lambda row: row.status).items()
-        }
-    elif group_by in _NAMES:
-        groups = {name: _spent(own) for name, own in _by_shown_name(rows, _NAMES[group_by]).items()}
-    if groups is None:
+    if group_by is None:
         return report
-    return _with_groups(report, groups, whole, by_time=group_by in {"hour", "day"})
+    if group_by in ("hour", "day"):
+        starts = list(timed)[: -_MOST_TIMED - 1 : -1]
+        newest = [(iso(start, window.timezone), timed[start]) for start in starts]
+        return _with_groups(report, newest, complete=_total(timed.values()) == whole, reverse=True)
+    if group_by == "session":
+        sessions = read_sessions(reads, window.start_ms, window.end_ms, only, limit=_MOST_SESSIONS)
+        groups = _added(
+            (NO_SESSION if session is None else _shown(session), Spend(cost, requests))
+            for session, cost, requests in sessions
+        )
+    elif group_by == "status":
+        of_status = only.among(values.of_all(by_status))
+        groups = {
+            name: _spent(own) for name, own in _by_shown_name(of_status, lambda row: row.status).items()
+        }
+    else:
+        groups = {name: _spent(own) for name, own in _by_shown_name(rows, _NAMES[group_by]).items()}
+    ranked = sorted(groups.items(), key=lambda item: (-item[1].cost_nanousd, item[0]))
+    # Sessions may not add up to the whole: only so many are read, and rows that were pruned have none any more.
+    return _with_groups(report, ranked, complete=_total(groups.values()) == whole)
 
 
 def _with_groups(
-    report: CostReport, groups: Mapping[str, Spend], whole: Spend, *, by_time: bool
+    report: CostReport, ranked: Sequence[tuple[str, Sequence[int]]], *, complete: bool, reverse: bool = False
 ) -> CostReport:
-    """Return the report with as many groups as fit: the newest hours or days, else the costliest.
+    """Return the report with as many groups as fit, the first of ``ranked``; ``complete`` says that all are the whole."""
+    kept = fitting_views(ranked, _view_groups, MOST_BYTES - json_bytes(report) - 40)
+    cut_off = report.truncated or not complete or len(kept) < len(ranked)
+    groups = kept[::-1] if reverse else kept
+    return report.model_copy(update={"groups": groups, "truncated": cut_off or None})
 
-    Sessions may not add up to the whole: only so many are read, and rows that were pruned have none any more.
-    """
-    ranked = list(groups.items())
-    if by_time:
-        ranked.reverse()
-    else:
-        ranked.sort(key=lambda item: (-item[1].cost_nanousd, item[0]))
-    left = MOST_BYTES - json_bytes(report) - 40
-    # A group as JSON is never longer than this; making one to measure it takes five times as long.
-    sizes = (
-        json_bytes(key) + len(f"{to_usd(cost)}{requests}") + _GROUP_BYTES for key, (cost, requests) in ranked
+
+def _view_groups(groups: Sequence[tuple[str, Sequence[int]]]) -> list[CostGroup]:
+    return _groups().validate_python(
+        [{"key": key, "cost": to_usd(cost), "requests": requests} for key, (cost, requests) in groups]
     )
-    kept = ranked[: fitting(sizes, left)]
-    if by_time:
-        kept.reverse()
-    shown = _groups().validate_python(
-        [{"key": key, "cost": to_usd(cost), "requests": requests} for key, (cost, requests) in kept]
-    )
-    found = Spend(*map(sum, zip(*groups.values(), strict=True))) if groups else Spend(0, 0)
-    cut_off = report.truncated or len(kept) < len(ranked) or found != whole
-    return report.model_copy(update={"groups": shown, "truncated": cut_off or None})
 
 
 @cache
@@ -323,6 +300,12 @@ def _spent(rows: Sequence[CostRow | StatusRow]) -> Spend:
     return Spend(sum(row.cost_nanousd for row in rows), sum(row.requests for row in rows))
 
 
+def _total(spent: Iterable[Sequence[int]]) -> Spend:
+    """Return the sum of pairs of nano-USD and requests."""
+    sums = [sum(column) for column in zip(*spent, strict=True)]
+    return Spend(*sums) if sums else Spend(0, 0)
+
+
 def _added(spent: Iterable[tuple[str, Spend]]) -> dict[str, Spend]:
     found: dict[str, Spend] = {}
     for name, (cost, requests) in spent:
@@ -339,7 +322,8 @@ def _entry(total: CostRow) -> dict[str, object]:
     }
 
 
-def _compared(total: int, before: int) -> PreviousCosts:
+def _compared(spent: Spend, earlier: Spend) -> PreviousCosts:
+    total, before = spent.cost_nanousd, earlier.cost_nanousd
     change = round((total - before) / before * 100, 2) if before else None
     return PreviousCosts(total_usd=to_usd(before), change_pct=change)
 

@@ -158,7 +158,7 @@ async def _store_health(gateway: Gateway) -> tuple[StoreHealth, str, Figures | N
             path, rows, size = figures.path, figures.requests, figures.size_bytes
         else:
             reader = await gateway.reader()
-            path, rows, size = reader.path, await recorded_requests(reader), None
+            path, rows, size = reader.path, await reader.ask(recorded_requests), None
         return StoreHealth(kind="sqlite", path=str(path), rows=rows, size_bytes=size), wanted, figures
     except GatewayError as error:
         told = f"{error.message} {error.hint}".strip()

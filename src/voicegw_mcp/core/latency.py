@@ -7,11 +7,12 @@ to 0.01 ms. Both cover the requests that carry a latency, failed ones left out; 
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from voicegw_mcp.core.answer_size import MOST_BYTES, OTHER, json_bytes
+from pydantic import TypeAdapter
+
+from voicegw_mcp.core.answer_size import MOST_BYTES, OTHER, fitting_views, json_bytes
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.buckets import read_newest
 from voicegw_mcp.core.periods import iso
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.domain import Window
     from voicegw_mcp.store.parts import HistogramRow, LatencyRow, SeriesRow
-    from voicegw_mcp.store.reader import Reader
+    from voicegw_mcp.store.reader import Reader, Reads
 
 LatencyGrouping = Literal["model", "provider", "project", "modality", "hour", "day"]
 
@@ -35,8 +36,6 @@ _MOST_KEY_CHARACTERS: Final = 200
 _MODEL_BYTES: Final = 16_000
 _MOST_BUCKETS: Final = 200
 """The newest buckets that are read at all: more of them do not fit into an answer with three percentiles each."""
-_MANY_ROWS: Final = 300
-"""So many series are put together in a thread: the event loop would stand still for milliseconds."""
 _NAMES: Final[dict[str, Callable[[SeriesRow], str]]] = {
     "project": lambda row: row.project,
     "modality": lambda row: row.modality,
@@ -126,71 +125,54 @@ async def latency(
         StoreUnavailable: the store cannot be read, or a histogram in it is damaged.
     """
     only = SeriesFilter(project, modality, provider_id, model_id)
+    return await store.ask(_report, window, only, group_by, tuple(percentiles))
+
+
+def _report(
+    reads: Reads,
+    window: Window,
+    only: SeriesFilter,
+    group_by: LatencyGrouping | None,
+    wanted: tuple[float, ...],
+) -> LatencyReport:
     spans = cut(window)
-    sums, spread = [SeriesLatencies(*span) for span in spans], [SeriesHistograms(*span) for span in spans]
-    timed: list[tuple[str, _Tally]] | None = None
+    of_sums, of_spread = (
+        [SeriesLatencies(*span) for span in spans],
+        [SeriesHistograms(*span) for span in spans],
+    )
+    timed: list[tuple[str, _Tally]] = []
     complete = True
     if group_by in ("hour", "day"):
         kinds = (TimedLatencies, TimedHistograms)
-        values, (counted, drawn), complete = await read_newest(
-            store, window, group_by, kinds, only, most=_MOST_BUCKETS, also=[*sums, *spread]
+        values, (counted, drawn), complete = read_newest(
+            reads, window, group_by, kinds, only, most=_MOST_BUCKETS, also=[*of_sums, *of_spread]
         )
         if drawn.keys() - counted.keys():  # latencies of no request
-            raise damaged(store.path)
+            raise damaged(reads.path)
         timed = [
             (iso(start, window.timezone), _Tally(*counted[start], *drawn.get(start, ())))
             for start in sorted(counted, reverse=True)
         ]
     else:
-        values = await read_parts(store, [*sums, *spread])
+        values = read_parts(reads, [*of_sums, *of_spread])
+    sums, spread = only.among(values.of_all(of_sums)), only.among(values.of_all(of_spread))
+    by_model, folded = _models(_ranked(sums, spread, "model"), wanted)
     report = LatencyReport(
         period=window.period,
-        project=project,
-        modality=modality,
+        project=only.project,
+        modality=only.modality,
         start=iso(window.start_ms, window.timezone),
         end=iso(window.end_ms, window.timezone),
         timezone=window.timezone,
-        overall=LatencyStats(request_count=0, error_count=0),
-        by_model={},
+        overall=LatencyStats(**_tally(sums, spread).figures(wanted)),
+        by_model=by_model,
         relative_error=RELATIVE_ERROR,
-        truncated=None if complete else True,
+        truncated=folded or not complete or None,
     )
-    work = partial(
-        _filled,
-        report,
-        sums=only.among(values.of_all(sums)),
-        spread=only.among(values.of_all(spread)),
-        wanted=tuple(percentiles),
-        group_by=group_by,
-        timed=timed,
-    )
-    many = any(len(values.of(part)) > _MANY_ROWS for part in sums)
-    return await asyncio.to_thread(work) if many else work()
-
-
-def _filled(
-    report: LatencyReport,
-    *,
-    sums: Sequence[LatencyRow],
-    spread: Sequence[HistogramRow],
-    wanted: tuple[float, ...],
-    group_by: LatencyGrouping | None,
-    timed: list[tuple[str, _Tally]] | None,
-) -> LatencyReport:
-    overall = _tally(sums, spread)
-    by_model, folded = _models(_ranked(sums, spread, "model"), wanted)
-    filled = report.model_copy(
-        update={
-            "overall": LatencyStats(**overall.figures(wanted)),
-            "by_model": by_model,
-            "truncated": folded or None,
-        }
-    )
-    if timed is not None:
-        return _with_groups(filled, timed, wanted, newest_first=True)
-    if group_by is not None:
-        return _with_groups(filled, _ranked(sums, spread, group_by), wanted, newest_first=False)
-    return filled
+    if group_by is None:
+        return report
+    ranked = timed if group_by in ("hour", "day") else _ranked(sums, spread, group_by)
+    return _with_groups(report, ranked, wanted, reverse=group_by in ("hour", "day"))
 
 
 def _tally(sums: Sequence[LatencyRow], spread: Sequence[HistogramRow]) -> _Tally:
@@ -238,31 +220,31 @@ def _with_groups(
     ranked: Sequence[tuple[str, _Tally]],
     wanted: tuple[float, ...],
     *,
-    newest_first: bool,
+    reverse: bool,
 ) -> LatencyReport:
     """Return the report with as many groups as fit, the first of ``ranked``."""
-    groups: list[LatencyGroup] = []
-    left = MOST_BYTES - json_bytes(report) - 40
-    for key, tally in ranked:
-        group = LatencyGroup(key=key, **tally.figures(wanted))
-        left -= json_bytes(group)
-        if left < 0:
-            break
-        groups.append(group)
-    cut_off = report.truncated or len(groups) < len(ranked)
-    return report.model_copy(
-        update={"groups": groups[::-1] if newest_first else groups, "truncated": cut_off or None}
-    )
+
+    def view(groups: Sequence[tuple[str, _Tally]]) -> list[LatencyGroup]:
+        return _groups().validate_python([{"key": key, **tally.figures(wanted)} for key, tally in groups])
+
+    kept = fitting_views(ranked, view, MOST_BYTES - json_bytes(report) - 40)
+    cut_off = report.truncated or len(kept) < len(ranked)
+    groups = kept[::-1] if reverse else kept
+    return report.model_copy(update={"groups": groups, "truncated": cut_off or None})
+
+
+@cache
+def _groups() -> TypeAdapter[list[LatencyGroup]]:
+    """Return what makes groups in one go, in half the time of one by one."""
+    return TypeAdapter(list[LatencyGroup])
 
 
 def _average_ms(sum_us: int, count: int) -> float | None:
     return round(sum_us / count / 1000, 2) if count else None
 
 
+@lru_cache(maxsize=1024)
 def _percentiles(lanes: int, wanted: tuple[float, ...]) -> dict[str, float] | None:
     values = percentiles_of(lanes, wanted)
-    return (
-        {f"p{percent:g}": round(value, 2) for percent, value in zip(wanted, values, strict=True)}
-        if values
-        else None
-    )
+    names = (f"p{percent:g}" for percent in wanted)
+    return {name: round(value, 2) for name, value in zip(names, values, strict=True)} if values else None

@@ -24,35 +24,35 @@ _MOST_TEXTS: Final = 16
 """For how many entries the journal is searched at once; for more it is searched for their sections."""
 
 
-async def find_undoing(reads: Reads, changes: Sequence[ChangeRecord]) -> dict[str, str]:
+def find_undoing(reads: Reads, changes: Sequence[ChangeRecord]) -> dict[str, str]:
     """Return for the changes that are taken back the id of the change that did it."""
-    words = await last_words(reads, [change.id for change in changes if change.state == "applied"])
+    words = last_words(reads, [change.id for change in changes if change.state == "applied"])
     return {change_id: last for change_id, (last, takes_back) in words.items() if takes_back}
 
 
-async def last_words(reads: Reads, change_ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
+def last_words(reads: Reads, change_ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
     """Return for changes that were ever undone the newest of their family, and whether it takes them back."""
     words: dict[str, tuple[str, bool]] = {}
     # Ids sort by time: what took a change back is behind it.
-    for change_id, undone in sorted(await journal.undos_of(reads, change_ids), reverse=True):
+    for change_id, undone in sorted(journal.undos_of(reads, change_ids), reverse=True):
         last, takes_back = words.get(change_id, (change_id, False))
         if undone not in words or words[undone][0] < last:
             words[undone] = last, not takes_back
     return {change_id: words[change_id] for change_id in change_ids if change_id in words}
 
 
-async def newest_there(reads: Reads, file: str, paths: Sequence[Path], *, after: str) -> ChangeRecord | None:
+def newest_there(reads: Reads, file: str, paths: Sequence[Path], *, after: str) -> ChangeRecord | None:
     """Return the newest change behind ``after`` that was at one of these entries, or inside or around it."""
-    lines = await _lines(reads, file, paths, after)
-    return await _newest_of(reads, [change_id for change_id in lines if change_id > after], paths)
+    lines = _lines(reads, file, paths, after)
+    return _newest_of(reads, [change_id for change_id in lines if change_id > after], paths)
 
 
-async def newest_left(reads: Reads, file: str, paths: Sequence[Path], *, after: str) -> ChangeRecord | None:
+def newest_left(reads: Reads, file: str, paths: Sequence[Path], *, after: str) -> ChangeRecord | None:
     """Return what ``newest_there`` does, of those whose family is not in the same state as at ``after`` again."""
     families: dict[str, list[str]] = {}
     heads: dict[str, str] = {}
     in_force: dict[str, bool] = {}
-    for change_id, undone in sorted((await _lines(reads, file, paths, after)).items()):
+    for change_id, undone in sorted((_lines(reads, file, paths, after)).items()):
         head = heads[change_id] = change_id if undone is None else heads.get(undone, change_id)
         in_force[change_id] = undone is None or not in_force.get(undone, True)
         families.setdefault(head, []).append(change_id)
@@ -62,10 +62,10 @@ async def newest_left(reads: Reads, file: str, paths: Sequence[Path], *, after: 
         was = bool(before) and in_force[before[-1]]
         if in_force[family[-1]] != was:
             found += family[len(before) :]
-    return await _newest_of(reads, found, paths)
+    return _newest_of(reads, found, paths)
 
 
-async def _lines(reads: Reads, file: str, paths: Sequence[Path], after: str) -> Mapping[str, str | None]:
+def _lines(reads: Reads, file: str, paths: Sequence[Path], after: str) -> Mapping[str, str | None]:
     if len(paths) > _MOST_TEXTS:
         paths = sorted({path[:-1] or path for path in paths})
     texts: dict[str, None] = {}
@@ -73,13 +73,13 @@ async def _lines(reads: Reads, file: str, paths: Sequence[Path], after: str) -> 
         for length in range(1, len(path)):
             texts[f'{{"before": {{"path": {json.dumps(path[:length], ensure_ascii=False)}'] = None
         texts[f'"path": {json.dumps(path, ensure_ascii=False)[:-1]}'] = None
-    return dict(await journal.later_lines(reads, file, after=after, texts=list(texts)))
+    return dict(journal.later_lines(reads, file, after=after, texts=list(texts)))
 
 
-async def _newest_of(reads: Reads, change_ids: Sequence[str], paths: Sequence[Path]) -> ChangeRecord | None:
+def _newest_of(reads: Reads, change_ids: Sequence[str], paths: Sequence[Path]) -> ChangeRecord | None:
     """Return the newest of these changes that made a difference there: the texts looked for may stand elsewhere."""
     for change_id in sorted(change_ids, reverse=True):
-        change = await journal.get_change(reads, change_id)
+        change = journal.get_change(reads, change_id)
         if change is not None and (set(left_by(change)) & _around(paths) or _inside(change, paths)):
             return change
     return None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.core.gateway import Gateway
     from voicegw_mcp.core.log_pages import Detail, LogEntry
+    from voicegw_mcp.store.reader import Reads
     from voicegw_mcp.store.requests import LogFilter
 
 AT_ONCE: Final = 500
@@ -144,7 +145,7 @@ class _Following:
         """Take a page of ``earlier`` rows and the place behind it from one state of the store, or check the place to go on from."""
         reader = await self._gateway.reader()
         if after is not None:
-            known = await number_of(reader, after) if after else 0
+            known = await reader.ask(number_of, after) if after else 0
             if known is None:
                 raise InvalidInput(
                     "cursor is of rows that the log does not have (any more).",
@@ -153,25 +154,20 @@ class _Following:
                 )
             self._after = known
             return
-        async with reader.snapshot() as state:
-            self._after = await last_number(state)
-            if not earlier:
-                return
-            page = await log_page(
-                state, self._query, limit=earlier, detail=self._detail, most_bytes=MOST_BYTES // 2
-            )
-        self._page = page.logs
-        self._page_cut = page.truncated or False
-        self._bytes_left -= sum(map(json_bytes, page.logs))
+        self._after, page = await reader.ask(_begin, self._query, earlier, self._detail)
+        if page is not None:
+            self._page = page.logs
+            self._page_cut = page.truncated or False
+            self._bytes_left -= sum(map(json_bytes, page.logs))
 
     async def collect(self) -> list[LogEntry]:
         """Take what came in behind the place, and move the place; cancelled, it has done neither."""
         reader = await self._gateway.reader()
-        newest = await newest_number(reader, self._after)
+        newest = await reader.ask(newest_number, self._after)
         if newest == self._after:
             return []
         room = self._limit - len(self.new)
-        rows = await read_arrivals(reader, self._query, after=self._after, until=newest, limit=room)
+        rows = await reader.ask(read_arrivals, self._query, after=self._after, until=newest, limit=room)
         entries = view_rows(rows, self._detail)
         sizes = list(map(json_bytes, entries))
         kept = fitting(sizes, self._bytes_left)
@@ -193,7 +189,8 @@ class _Following:
 
     async def answer(self) -> LogPage:
         """Return it all, with a cursor to go on from."""
-        last = await id_at(await self._gateway.reader(), self._after)
+        reader = await self._gateway.reader()
+        last = await reader.ask(id_at, self._after)
         return LogPage(
             logs=[*self._page, *self.new],
             count=len(self._page) + len(self.new),
@@ -201,6 +198,13 @@ class _Following:
             next_cursor=encode_cursor(asdict(self._query), [_AFTER, last]),
             truncated=self._cut or self._page_cut or None,
         )
+
+
+def _begin(reads: Reads, query: LogFilter, earlier: int, detail: Detail) -> tuple[int, LogPage | None]:
+    page = (
+        log_page(reads, query, limit=earlier, detail=detail, most_bytes=MOST_BYTES // 2) if earlier else None
+    )
+    return last_number(reads), page
 
 
 def _compact(entries: list[LogEntry]) -> str:

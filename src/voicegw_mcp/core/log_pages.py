@@ -7,12 +7,12 @@ Text in the log was written by providers and agents: it is shown as data, escape
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import TypeAdapter
 
-from voicegw_mcp.core.answer_size import BRACKETS, MOST_BYTES, fitting_values, json_bytes
+from voicegw_mcp.core.answer_size import MOST_BYTES, fitting_views
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.costs import Units, show_units
 from voicegw_mcp.core.cursors import decode_cursor, encode_cursor
@@ -23,7 +23,7 @@ from voicegw_mcp.errors import InvalidInput
 from voicegw_mcp.store.requests import MOST_MESSAGE_CHARACTERS, number_of, read_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from voicegw_mcp.store.reader import Reads
     from voicegw_mcp.store.requests import LogFilter, LogRow
@@ -32,7 +32,6 @@ Detail = Literal["concise", "full"]
 
 _NAME_CHARACTERS: Final = 200
 _MOST_INTEGER: Final = 2**63 - 1
-_AT_ONCE: Final = 64
 ENVELOPE_BYTES: Final = 200
 """Bytes of a page besides its rows."""
 
@@ -78,8 +77,8 @@ class LogPage(Answer):
     truncated: bool | None = None
 
 
-async def log_page(
-    store: Reads,
+def log_page(
+    reads: Reads,
     query: LogFilter,
     *,
     limit: int = 50,
@@ -90,7 +89,7 @@ async def log_page(
     """Return one page of the log.
 
     Args:
-        store: an open store.
+        reads: the log, or a part of it.
         query: filters and order.
         limit: rows at most; a page of long rows has fewer, is marked ``truncated``, and goes on with its cursor.
         cursor: ``next_cursor`` of the page before, from a call with the same query.
@@ -104,10 +103,12 @@ async def log_page(
     if limit < 1:
         raise InvalidInput(f"limit {limit} is less than 1.", field="limit", hint="Use 1 or more.")
     described = asdict(query)
-    after = None if cursor is None else await _place(store, decode_cursor(cursor, described), query)
+    after = None if cursor is None else _place(reads, decode_cursor(cursor, described), query)
     # One row more than asked for tells whether there is a next page.
-    rows = await read_log(store, query, limit=limit + 1, after=after)
-    entries = _fill(rows[:limit], detail, most_bytes - ENVELOPE_BYTES)
+    rows = read_log(reads, query, limit=limit + 1, after=after)
+    view = partial(view_rows, detail=detail)
+    # At least one row, however long it is, or a cursor would lead nowhere.
+    entries = fitting_views(rows[:limit], view, most_bytes - ENVELOPE_BYTES) or view(rows[:1])
     kept = len(entries)
     more = len(rows) > kept
     return LogPage(
@@ -121,24 +122,10 @@ async def log_page(
     )
 
 
-def _fill(rows: Sequence[LogRow], detail: Detail, left: int) -> list[LogEntry]:
-    """Return the first rows that fit into ``left`` bytes, at least one: no more are viewed than may be shown."""
-    entries: list[LogEntry] = []
-    for first in range(0, len(rows), _AT_ONCE):
-        views = view_rows(rows[first : first + _AT_ONCE], detail)
-        fit = fitting_values(views, left)
-        entries += views[: fit if entries else max(1, fit)]
-        if fit < len(views):
-            break
-        if len(entries) < len(rows):
-            left -= json_bytes(views) - BRACKETS
-    return entries
-
-
-async def _place(reads: Reads, position: list[str | int], query: LogFilter) -> tuple[int, int]:
+def _place(reads: Reads, position: list[str | int], query: LogFilter) -> tuple[int, int]:
     match position:
         case [int(timestamp_ms), str(row_id)] if abs(timestamp_ms) <= _MOST_INTEGER:
-            number = await number_of(reads, row_id)
+            number = number_of(reads, row_id)
             # Rows are pruned by time: with this one went all of its millisecond.
             return timestamp_ms, (
                 0 if query.order == "newest" else _MOST_INTEGER

@@ -7,12 +7,10 @@ whichever process wrote it, and pruning takes nothing off. May import ``store``,
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from voicegw_mcp import __version__
@@ -22,7 +20,7 @@ from voicegw_mcp.core.projects import ProjectView, view_projects
 from voicegw_mcp.domain import LATEST_MS, Window
 from voicegw_mcp.errors import ConfigInvalid, GatewayError
 from voicegw_mcp.store.losses import KEPT_MS, read_losses
-from voicegw_mcp.store.part_reading import cut, read_parts_of
+from voicegw_mcp.store.part_reading import cut, read_parts
 from voicegw_mcp.store.parts import SeriesHistograms, SeriesTotals
 from voicegw_mcp.store.series import recorded_series
 
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.core.catalog import Catalog
     from voicegw_mcp.core.gateway import Gateway
-    from voicegw_mcp.store.reader import Reader
+    from voicegw_mcp.store.reader import Reader, Reads
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +91,7 @@ async def read_metrics(gateway: Gateway) -> Metrics:
     readable = False
     try:
         reader = await gateway.reader()
-        found = await _read_series(reader, catalog)
+        found = await reader.ask(_read_series, catalog)
         if catalog is not None:
             views = await view_projects(gateway, catalog, list(catalog.projects.values()))
             projects = [view.model_copy(update={"id": label_value(view.id)}) for view in views]
@@ -137,21 +135,18 @@ def _count(catalog: Catalog | None, error: ConfigInvalid | None) -> Configured |
     )
 
 
-async def _read_series(reader: Reader, catalog: Catalog | None) -> list[LabelSet]:
-    """Return the lifetime figures, all of one state of the store: a correction is in none of them or in all."""
+def _read_series(reads: Reads, catalog: Catalog | None) -> list[LabelSet]:
+    """Return the lifetime figures; of one state of the store a correction is in none of them or in all."""
     spans = cut(_EVER)
     totals, spread = [SeriesTotals(*span) for span in spans], [SeriesHistograms(*span) for span in spans]
-    async with reader.snapshot() as state:
-        values = await read_parts_of(state, reader, [*totals, *spread])
-        series = await recorded_series(state)
-    work = partial(label_sets, catalog, series, values.of_all(totals), values.of_all(spread))
-    return await asyncio.to_thread(work) if len(series) > _MANY_SERIES else work()
+    values = read_parts(reads, [*totals, *spread])
+    return label_sets(catalog, recorded_series(reads), values.of_all(totals), values.of_all(spread))
 
 
 async def _read_dropped(reader: Reader, earliest_ms: int) -> dict[str, int]:
     """Return how many requests were not recorded, by reason, of processes that lost some since then."""
     dropped: Counter[str] = Counter()
-    for loss in await read_losses(reader):
+    for loss in await reader.ask(read_losses):
         if loss.last_ms >= earliest_ms:
             dropped[label_value(loss.reason)] += loss.requests
     shown = dict(dropped.most_common(_MOST_REASONS))

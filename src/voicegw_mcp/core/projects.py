@@ -82,7 +82,7 @@ async def view_projects(
     """Return the views of projects with today's spend, one query for each time zone among them."""
     store = await gateway.reader()
     now_ms = gateway.now_ms()
-    spent = await spend_today(store, map(catalog.timezone_of, entries), now_ms)
+    spent = await store.ask(spend_today, map(catalog.timezone_of, entries), now_ms)
     return [
         _view(catalog, entry, spent[catalog.timezone_of(entry)].get(entry.id), now_ms) for entry in entries
     ]
@@ -152,7 +152,8 @@ async def total_spend(gateway: Gateway, project_id: str) -> Spend:
     """Return all a project ever spent."""
     store = await gateway.reader()
     window = await ask_window(store, period="all", timezone="UTC", now_ms=gateway.now_ms())
-    return (await spend(store, window, project=project_id)).get(project_id, Spend(0, 0))
+    spent = await store.ask(spend, window, project=project_id)
+    return spent.get(project_id, Spend(0, 0))
 
 
 def plan_project(catalog: Catalog, *, project_id: str, fields: Mapping[str, Any], update: bool) -> Plan:

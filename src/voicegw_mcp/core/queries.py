@@ -30,7 +30,7 @@ async def ask_window(
         InvalidInput: see ``periods.resolve_window``.
     """
     open_ended = (period == "all" and start is None) or (start is None and end is not None)
-    earliest, latest = (await recorded_span(store) or (None, None)) if open_ended else (None, None)
+    earliest, latest = (await store.ask(recorded_span) or (None, None)) if open_ended else (None, None)
     return resolve_window(
         period=period,
         start=start,
@@ -66,7 +66,7 @@ async def check_filters(
         if name is not None and name not in known
     ]
     if unknown:
-        recorded = await recorded_names(store)
+        recorded = await store.ask(recorded_names)
         for field, name, column, find in unknown:
             if all(names[column] != name for names in recorded):
                 with blaming(field):

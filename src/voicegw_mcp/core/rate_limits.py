@@ -41,6 +41,6 @@ class RateLimits:
                 sent.popleft()
             if len(sent) >= per_minute:
                 # After a lowered limit more than one must have gone by.
-                return sent[len(sent) - per_minute] + WINDOW_S - now
+                return WINDOW_S - (now - sent[len(sent) - per_minute])
             sent.append(now)
             return 0.0

@@ -36,7 +36,7 @@ async def recover(files: ConfigFile, store: Store) -> None:
     """Finish what crashes left pending. What cannot be told now stays pending until the next change or start."""
     if store.read_only:
         return
-    pending = await journal.pending_files(store)
+    pending = await store.ask(journal.pending_files)
     if pending:
         with contextlib.suppress(GatewayError):
             files.load()  # tells where the overlay is
@@ -84,7 +84,7 @@ class Drift:
     text: str
 
 
-async def describe_drift(reads: Reads, disks: Sequence[DiskFile], key: object, before: Drift | None) -> Drift:
+def describe_drift(reads: Reads, disks: Sequence[DiskFile], key: object, before: Drift | None) -> Drift:
     """Return how the files differ from the journal; ``before`` is the answer of the last look."""
     facts: list[tuple[str, str]] = []
     drifted: list[tuple[DiskFile, str, str]] = []
@@ -93,26 +93,26 @@ async def describe_drift(reads: Reads, disks: Sequence[DiskFile], key: object, b
             version, target = version_of(disk.read() or b""), str(disk.target())
         except GatewayError:
             continue
-        last = await journal.last_applied(reads, target)
+        last = journal.last_applied(reads, target)
         if last is not None and last.version_after != version:
             facts.append((last.id, version))
             drifted.append((disk, version, last.id))
     if before is not None and before.facts == tuple(facts):
         return replace(before, key=key)
-    texts = [await _describe(reads, *found) for found in drifted]
+    texts = [_describe(reads, *found) for found in drifted]
     return Drift(key, tuple(facts), " ".join(texts))
 
 
-async def _describe(reads: Reads, disk: DiskFile, version: str, last: str) -> str:
+def _describe(reads: Reads, disk: DiskFile, version: str, last: str) -> str:
     name, target = disk.path.name, str(disk.target())
-    known = await journal.last_applied(reads, target, version=version)
-    before = None if known else await journal.first_applied(reads, target, version=version)
+    known = journal.last_applied(reads, target, version=version)
+    before = None if known else journal.first_applied(reads, target, version=version)
     if known is None and before is None:
         return (
             f"{name} was edited since change {last}, the last one in the journal "
             "(or the store was restored from an older backup)."
         )
-    count = await journal.count_applied(reads, target, after=known.id if known else "")
+    count = journal.count_applied(reads, target, after=known.id if known else "")
     where = (
         f"as change {known.id} left it" if known else f"as it was before change {before.id if before else ''}"
     )

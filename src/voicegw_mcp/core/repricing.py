@@ -111,15 +111,15 @@ async def reprice(
     catalog, book = gateway.catalog(), gateway.prices()
     store = await gateway.store()
     if selection.model_id is not None and selection.model_id not in (
-        known := await log.recorded_models(store)
+        known := await store.ask(log.recorded_models)
     ):
         raise NotFound("model", selection.model_id, known)
     outcome = Outcome(run="" if dry_run else new_id(gateway.now_ms()))
-    first, last = await log.numbers_of(store, selection)
+    first, last = await store.ask(log.numbers_of, selection)
     progress(0, last - first + 1)
     for start in range(first, last + 1, log.READ_ROWS):
         end = min(start + log.READ_ROWS - 1, last)
-        rows = await log.read_rows(store, selection, first=start, last=end)
+        rows = await store.ask(log.read_rows, selection, first=start, last=end)
         decide = partial(_changes, outcome, rows, catalog, book, imported=imported)
         changes = await anyio.to_thread.run_sync(decide)
         for offset in range(0, len(changes), log.BATCH_ROWS):
@@ -136,7 +136,7 @@ async def reprice(
             for change in done:
                 outcome.models[change.row.model_id].add(change)
         progress(end - first + 1, last - first + 1)
-    outcome.pruned, outcome.pruned_before_ms = await log.read_pruned(store, selection)
+    outcome.pruned, outcome.pruned_before_ms = await store.ask(log.read_pruned, selection)
     return outcome
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voicegw_mcp.config.file import ConfigFile
+    from voicegw_mcp.store.reader import Reads
 
 
 _COMPARING_S: Final = 0.05
@@ -92,16 +93,16 @@ class StoreHandle:
             StoreUnavailable: sums differ, or as ``sound``.
         """
         store = await self.sound()
-        await store.shared.agreed.require_more(store, _COMPARING_S)
+        agreed = store.shared.agreed
+        if not agreed.complete:
+            await store.ask(agreed.require_more, _COMPARING_S)
         stamp = store.stamp()
         if stamp != self._counted[0]:
             settled = stamp if stamp.is_settled() else None
-            requests, span = await recorded_requests(store), await recorded_span(store)
-            last_ms = 0 if span is None else span[1] - QUARTER_MS
-            self._counted = settled, requests, last_ms, await read_losses(store)
+            self._counted = settled, *await store.ask(_count)
         key = (stamp, files.stamps_read())
         if self._drift is None or self._drift.key != key:
-            self._drift = await describe_drift(store, files.disks(), key, self._drift)
+            self._drift = await store.ask(describe_drift, files.disks(), key, self._drift)
         _, requests, last_ms, losses = self._counted
         return Figures(store.path, requests, last_ms, stamp.size_bytes(), losses, self._drift.text)
 
@@ -115,7 +116,7 @@ class StoreHandle:
         if self._sound is not store:
             async with self._checking:
                 if self._sound is not store:
-                    await require_names(store)
+                    await store.ask(require_names)
                     self._sound = store
         return store
 
@@ -181,6 +182,11 @@ class StoreHandle:
         store, self._store, self._sound = self._store, None, None
         self._counted = None, 0, 0, []
         return store
+
+
+def _count(reads: Reads) -> tuple[int, int, list[Loss]]:
+    requests, span = recorded_requests(reads), recorded_span(reads)
+    return requests, 0 if span is None else span[1] - QUARTER_MS, read_losses(reads)
 
 
 def _again(error: StoreUnavailable) -> StoreUnavailable:

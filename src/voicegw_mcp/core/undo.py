@@ -86,18 +86,19 @@ async def undo_change(
     """
     store = await gateway.store()
     if change_id is None:
-        change = await _newest(store, gateway)
+        change = await store.ask(_newest, _files(gateway))
     else:
-        change = await require_change(store, change_id)
-    made = await _require_in_force(store, gateway, change)
+        change = await store.ask(require_change, change_id)
+    made = await store.ask(_require_in_force, _files(gateway), change)
     # A file that was put back by hand, or an entry that was made anew, may have the very bytes and yet be another's.
-    since = await newest_left(store, change.file, list(left_by(made)), after=made.id)
+    since = await store.ask(newest_left, change.file, list(left_by(made)), after=made.id)
     plan = partial(_plan, gateway=gateway, change=change, made=made, since=since)
     try:
         receipt = await apply_change(gateway, plan, tool=tool, if_version=if_version, dry_run=dry_run)
     except _ChangedSince as found:
-        await _require_in_force(store, gateway, change)  # another process may have taken it back a moment ago
-        raise await _blame(store, made, found) from None
+        # Another process may have taken it back a moment ago.
+        await store.ask(_require_in_force, _files(gateway), change)
+        raise await store.ask(_blame, made, found) from None
     except InvalidInput as error:  # the file as it would be does not hold together
         details = {**error.details, "change_id": change.id}
         raise Conflict(
@@ -106,14 +107,14 @@ async def undo_change(
     return Undone(change, receipt)
 
 
-async def require_change(reads: Reads, change_id: str) -> ChangeRecord:
+def require_change(reads: Reads, change_id: str) -> ChangeRecord:
     """Return the change with this id.
 
     Raises:
         InvalidInput: there is none.
     """
     # Ids are ASCII; text that is no Unicode is nothing SQLite can be asked for.
-    change = await journal.get_change(reads, change_id) if change_id.isascii() else None
+    change = journal.get_change(reads, change_id) if change_id.isascii() else None
     if change is None:
         raise InvalidInput(
             f"There is no change {quote(change_id)}.",
@@ -123,8 +124,8 @@ async def require_change(reads: Reads, change_id: str) -> ChangeRecord:
     return change
 
 
-async def _newest(reads: Reads, gateway: Gateway) -> ChangeRecord:
-    found = await journal.newest_in_force(reads, _files(gateway))
+def _newest(reads: Reads, files: Sequence[str]) -> ChangeRecord:
+    found = journal.newest_in_force(reads, files)
     if found is None:
         raise InvalidInput(
             "There is no change to undo.",
@@ -140,10 +141,10 @@ def _files(gateway: Gateway) -> list[str]:
     return [str(disk.target()) for disk in gateway.config_file.disks()]
 
 
-async def _require_in_force(reads: Reads, gateway: Gateway, change: ChangeRecord) -> ChangeRecord:
+def _require_in_force(reads: Reads, files: Sequence[str], change: ChangeRecord) -> ChangeRecord:
     """Return the change that put into the file what is there: the last redo, or itself."""
     if change.state == "pending":
-        if change.file not in _files(gateway):
+        if change.file not in files:
             raise Conflict(
                 f"Change {change.id} is being written, or was interrupted and is not settled yet. The file it belongs "
                 f"to, {change.file}, is not the one in force now.",
@@ -161,11 +162,11 @@ async def _require_in_force(reads: Reads, gateway: Gateway, change: ChangeRecord
             hint="`voicegw changes` lists those that did.",
             details={"change_id": change.id, "state": change.state},
         )
-    words = await last_words(reads, [change.id])
+    words = last_words(reads, [change.id])
     if change.id not in words:
         return change
     last_id, takes_back = words[change.id]
-    last = await require_change(reads, last_id)
+    last = require_change(reads, last_id)
     if takes_back:
         raise Conflict(
             f"Change {change.id} was taken back already {_by(last)}.",
@@ -248,10 +249,10 @@ def _summary(change: ChangeRecord) -> str:
     return (REDO if undo else UNDO) + change.summary.removeprefix(UNDO if undo else REDO)
 
 
-async def _blame(reads: Reads, change: ChangeRecord, found: _ChangedSince) -> Conflict:
+def _blame(reads: Reads, change: ChangeRecord, found: _ChangedSince) -> Conflict:
     """Return the refusal that names who changed the entry: the last change there, if it is as that one left it."""
     field = dotted(found.path)
-    other = await newest_there(reads, change.file, [found.path], after=change.id)
+    other = newest_there(reads, change.file, [found.path], after=change.id)
     if other is not None:
         left = {at: text for at, text in left_by(other).items() if meet(at, found.path)}
         if all(is_as_left(found.visible, at, text) for at, text in left.items()):

@@ -1,5 +1,5 @@
 """What the program remembers: the request log, its rollups, and the journal of changes.
 
-The only package with SQL text and the only one that imports ``sqlite3`` or ``aiosqlite``. It may import ``domain``
+The only package with SQL text and the only one that imports ``sqlite3``. It may import ``domain``
 and ``errors``.
 """

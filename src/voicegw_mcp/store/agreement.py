@@ -67,14 +67,22 @@ def _comparable(row: Sequence[Any]) -> tuple[Any, ...]:
 
 
 class Agreed:
-    """Which cells were compared already."""
+    """Which cells were compared already.
+
+    Threads of several connections share it: what two of them compared at the same moment is compared once more at worst.
+    """
 
     def __init__(self) -> None:
         self._known = {grain: _Runs() for grain in _FINER}
         self._whole = False
         self._until_ms = _ENDLESS_MS
 
-    async def require(self, reads: Reads, spans: Iterable[Span]) -> None:
+    @property
+    def complete(self) -> bool:
+        """Whether ``require_more`` has nothing left to compare."""
+        return self._until_ms <= 0
+
+    def require(self, reads: Reads, spans: Iterable[Span]) -> None:
         """Compare the cells of spans with the finer ones inside, as far as that was not done.
 
         Quarter hours, the finest, are compared with the hours around them.
@@ -89,38 +97,38 @@ class Agreed:
             start, end = span.start_ms // grain * grain, -(-span.end_ms // grain) * grain
             runs += [Span(grain, *gap) for gap in asked[grain].add(start, end)]
         for first in range(0, len(runs), _MOST_RUNS):
-            await _compare(reads, runs[first : first + _MOST_RUNS])
+            _compare(reads, runs[first : first + _MOST_RUNS])
         for grain, start, end in runs:
             self._known[grain].add(start, end)
 
-    async def require_whole(self, reads: Reads) -> None:
+    def require_whole(self, reads: Reads) -> None:
         """Compare how many requests all days and all spans of eight days count: whether one is missing.
 
         Raises:
             StoreUnavailable: as ``require``.
         """
         if not self._whole:
-            eights, days = await reads.read(_WHOLE)
+            eights, days = reads.read(_WHOLE)
             if eights != days or eights[-1]:
                 raise contradicting(reads.path)
             self._whole = True
 
-    async def require_more(self, reads: Reads, seconds: float) -> None:
+    def require_more(self, reads: Reads, seconds: float) -> None:
         """Compare cells that no report read yet, day by day from the newest back, for about so long; the next call goes on.
 
         Raises:
             StoreUnavailable: as ``require``.
         """
         deadline = monotonic() + seconds
-        while self._until_ms > 0 and monotonic() < deadline:
-            found = await reads.read(_LAST, [self._until_ms] * len(GRAINS_MS))
+        while not self.complete and monotonic() < deadline:
+            found = reads.read(_LAST, [self._until_ms] * len(GRAINS_MS))
             last = max((edge for (edge,) in found if edge is not None), default=None)
             if last is None:
                 self._until_ms = 0
                 return
             day = last // DAY_MS * DAY_MS
             around = last // EIGHT_DAYS_MS * EIGHT_DAYS_MS
-            await self.require(
+            self.require(
                 reads,
                 [
                     Span(EIGHT_DAYS_MS, around, around + EIGHT_DAYS_MS),
@@ -147,10 +155,10 @@ class _Runs:
         return gaps
 
 
-async def _compare(reads: Reads, runs: Sequence[Span]) -> None:
+def _compare(reads: Reads, runs: Sequence[Span]) -> None:
     both = [grain for run in runs for grain in (run.grain_ms, _FINER[run.grain_ms])]
     edges = [(run.start_ms, run.end_ms) for run in runs for _ in range(2)]
     params = [value for grain, span in zip(both, edges, strict=True) for value in (grain // 1000, *span)]
-    rows = await reads.read(" UNION ALL ".join(_RUN for _ in both), params)
+    rows = reads.read(" UNION ALL ".join(_RUN for _ in both), params)
     if not all(map(same_sums, zip(rows[::2], rows[1::2], strict=True))):
         raise contradicting(reads.path)

@@ -167,16 +167,16 @@ def settle(
     )
 
 
-async def is_due(reads: Reads, now_ms: int) -> bool:
+def is_due(reads: Reads, now_ms: int) -> bool:
     """Say whether an alert is to be sent now."""
     return bool(
-        await reads.read("SELECT 1 FROM alerts WHERE delivery = 'pending' AND due_ms <= ? LIMIT 1", (now_ms,))
+        reads.read("SELECT 1 FROM alerts WHERE delivery = 'pending' AND due_ms <= ? LIMIT 1", (now_ms,))
     )
 
 
-async def read_standing(reads: Reads, now_ms: int) -> list[Standing]:
+def read_standing(reads: Reads, now_ms: int) -> list[Standing]:
     """Return what is over a threshold and was told of."""
-    rows = await reads.read(
+    rows = reads.read(
         "SELECT rule, subject, mark, since_ms FROM alert_state WHERE ends_ms IS NULL OR ends_ms > ? "
         "ORDER BY rule, subject, mark",
         (now_ms,),
@@ -184,7 +184,7 @@ async def read_standing(reads: Reads, now_ms: int) -> list[Standing]:
     return [Standing(Key(*row[:3]), row[3]) for row in rows]
 
 
-async def read_alerts(reads: Reads, *, limit: int) -> list[Alert]:
+def read_alerts(reads: Reads, *, limit: int) -> list[Alert]:
     """Return up to ``limit`` alerts, newest first."""
-    rows = await reads.read(f"SELECT {_COLUMNS} FROM alerts ORDER BY id DESC LIMIT ?", (limit,))
+    rows = reads.read(f"SELECT {_COLUMNS} FROM alerts ORDER BY id DESC LIMIT ?", (limit,))
     return [Alert(*row) for row in rows]

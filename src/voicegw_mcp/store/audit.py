@@ -81,13 +81,13 @@ def agrees(connection: sqlite3.Connection) -> bool:
     )
 
 
-async def require_names(reads: Reads) -> None:
+def require_names(reads: Reads) -> None:
     """Look whether every series has its names; what sums a report reads is compared when it reads them.
 
     Raises:
         StoreUnavailable: not so, or the store cannot be read.
     """
-    nameless, names = await reads.read(NAMELESS), await reads.read(NAMES)
+    nameless, names = reads.read(NAMELESS), reads.read(NAMES)
     if nameless[0][0] or names[0][0] != "ok":
         raise contradicting(reads.path)
 

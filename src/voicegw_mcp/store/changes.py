@@ -94,7 +94,7 @@ def mark_failed(connection: sqlite3.Connection, change_id: str) -> bool:
     return connection.execute(_SETTLE, ("failed", None, change_id)).rowcount == 1
 
 
-async def list_changes(
+def list_changes(
     reads: Reads, *, limit: int, before: str | None = None, after: str | None = None, file: str | None = None
 ) -> list[ChangeRecord]:
     """Return up to ``limit`` changes, newest first.
@@ -109,58 +109,54 @@ async def list_changes(
     conditions = [("id < ?", before), ("id > ?", after), ("file = ?", file)]
     asked = [(text, value) for text, value in conditions if value is not None]
     where = f" WHERE {' AND '.join(text for text, _ in asked)}" if asked else ""
-    rows = await reads.read(
-        f"{_SELECT}{where} ORDER BY id DESC LIMIT ?", (*(value for _, value in asked), limit)
-    )
+    rows = reads.read(f"{_SELECT}{where} ORDER BY id DESC LIMIT ?", (*(value for _, value in asked), limit))
     return [ChangeRecord(*row) for row in rows]
 
 
-async def get_change(reads: Reads, change_id: str) -> ChangeRecord | None:
+def get_change(reads: Reads, change_id: str) -> ChangeRecord | None:
     """Return the change with this id, or None."""
-    rows = await reads.read(f"{_SELECT} WHERE id = ?", (change_id,))
+    rows = reads.read(f"{_SELECT} WHERE id = ?", (change_id,))
     return ChangeRecord(*rows[0]) if rows else None
 
 
-async def last_applied(reads: Reads, file: str, *, version: str | None = None) -> ChangeRecord | None:
+def last_applied(reads: Reads, file: str, *, version: str | None = None) -> ChangeRecord | None:
     """Return the newest applied change of ``file``, or the newest one that left it at ``version``."""
     if version is None:
-        rows = await reads.read(
-            f"{_SELECT} WHERE state = 'applied' AND file = ? ORDER BY id DESC LIMIT 1", (file,)
-        )
+        rows = reads.read(f"{_SELECT} WHERE state = 'applied' AND file = ? ORDER BY id DESC LIMIT 1", (file,))
     else:
-        rows = await reads.read(
+        rows = reads.read(
             f"{_SELECT} WHERE version_after = ? AND state = 'applied' AND file = ? ORDER BY id DESC LIMIT 1",
             (version, file),
         )
     return ChangeRecord(*rows[0]) if rows else None
 
 
-async def first_applied(reads: Reads, file: str, *, version: str) -> ChangeRecord | None:
+def first_applied(reads: Reads, file: str, *, version: str) -> ChangeRecord | None:
     """Return the oldest applied change of ``file`` that found it at ``version``."""
-    rows = await reads.read(
+    rows = reads.read(
         f"{_SELECT} WHERE version_before = ? AND state = 'applied' AND file = ? ORDER BY id LIMIT 1",
         (version, file),
     )
     return ChangeRecord(*rows[0]) if rows else None
 
 
-async def count_applied(reads: Reads, file: str, *, after: str) -> int:
+def count_applied(reads: Reads, file: str, *, after: str) -> int:
     """Return how many applied changes of ``file`` are newer than the change with the id ``after``."""
-    ((count,),) = await reads.read(
+    ((count,),) = reads.read(
         "SELECT count(*) FROM changes WHERE state = 'applied' AND file = ? AND id > ?", (file, after)
     )
     return count
 
 
-async def pending_files(reads: Reads) -> list[str]:
+def pending_files(reads: Reads) -> list[str]:
     """Return the files that have changes which were never settled."""
-    return [file for (file,) in await reads.read("SELECT DISTINCT file FROM changes WHERE state = 'pending'")]
+    return [file for (file,) in reads.read("SELECT DISTINCT file FROM changes WHERE state = 'pending'")]
 
 
-async def undos_of(reads: Reads, change_ids: Sequence[str]) -> list[tuple[str, str]]:
+def undos_of(reads: Reads, change_ids: Sequence[str]) -> list[tuple[str, str]]:
     """Return id and ``undoes`` of the applied changes that took these back, of those that took those back, and so on."""
     marks = ", ".join("?" * len(change_ids))
-    rows = await reads.read(
+    rows = reads.read(
         f"""
         WITH RECURSIVE line(id, undoes) AS (
             SELECT id, undoes FROM changes WHERE undoes IN ({marks}) AND state = 'applied'
@@ -175,10 +171,10 @@ async def undos_of(reads: Reads, change_ids: Sequence[str]) -> list[tuple[str, s
     return [(change_id, undoes) for change_id, undoes in rows]
 
 
-async def newest_in_force(reads: Reads, files: Sequence[str]) -> ChangeRecord | None:
+def newest_in_force(reads: Reads, files: Sequence[str]) -> ChangeRecord | None:
     """Return the newest applied change of these files that is no undo and is not taken back."""
     marks = ", ".join("?" * len(files))
-    rows = await reads.read(
+    rows = reads.read(
         f"""
         {_SELECT} WHERE id = (
             SELECT id FROM changes AS made
@@ -191,15 +187,13 @@ async def newest_in_force(reads: Reads, files: Sequence[str]) -> ChangeRecord | 
     return ChangeRecord(*rows[0]) if rows else None
 
 
-async def later_lines(
-    reads: Reads, file: str, *, after: str, texts: Sequence[str]
-) -> list[tuple[str, str | None]]:
+def later_lines(reads: Reads, file: str, *, after: str, texts: Sequence[str]) -> list[tuple[str, str | None]]:
     """Return id and ``undoes`` of the applied changes of ``file`` behind ``after`` whose edits hold one of the texts.
 
     With them come the changes they take back, those that these take back, and so on, older ones too.
     """
     holds = " OR ".join("instr(edits, ?)" for _ in texts) or "0"
-    rows = await reads.read(
+    rows = reads.read(
         f"""
         WITH RECURSIVE line(id, undoes) AS (
             SELECT id, undoes FROM changes WHERE id > ? AND file = ? AND state = 'applied' AND ({holds})

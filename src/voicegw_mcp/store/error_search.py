@@ -36,9 +36,10 @@ from voicegw_mcp.store.text import storable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from voicegw_mcp.store.connections import Row
     from voicegw_mcp.store.log_conditions import Place, Statement
     from voicegw_mcp.store.log_rows import LogFilter
-    from voicegw_mcp.store.reader import Reads, Row
+from voicegw_mcp.store.reader import Reads
 
 _SCANNED: Final = 200
 """Rows with an error text that are looked at one after the other for one or two characters, before the index is asked."""
@@ -47,10 +48,10 @@ _MOST_SERIES_TERMS: Final = 64
 _TERM_CHARACTERS: Final = 3
 
 
-async def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Place | None) -> list[Row]:
+def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Place | None) -> list[Row]:
     """Return up to ``limit`` rows that match, as ``SELECT_ROWS`` reads them, in the query's order, behind ``after``."""
     values = Values()
-    numbers = await reads.read(series_query(query, values), values)
+    numbers = reads.read(series_query(query, values), values)
     wanted = _terms_besides(query, [number for (number,) in numbers])
     needle = storable(query.search or "")
     rows: list[Row] = []
@@ -59,12 +60,12 @@ async def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Plac
     else:
         # What is so short is common as a rule, and found among the first.
         first = _Candidates(query, wanted)
-        rows = await reads.read(*first.rows(after, _SCANNED, limit))
-        edge = [] if len(rows) == limit else await reads.read(*first.edge(after, _SCANNED))
+        rows = reads.read(*first.rows(after, _SCANNED, limit))
+        edge = [] if len(rows) == limit else reads.read(*first.edge(after, _SCANNED))
         if not edge:
             return rows
         after = (edge[0][0], edge[0][1])
-        found = await reads.read(
+        found = reads.read(
             f"SELECT term FROM main.error_term WHERE term >= ? AND term <= ? LIMIT {_MOST_TERMS + 1}",
             short_terms(needle),
         )
@@ -72,16 +73,16 @@ async def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Plac
             return rows
         if len(found) <= _MOST_TERMS:
             wanted.append(any_of(term for (term,) in found))
-    return rows + await _read_on(reads, _Candidates(query, wanted), after, limit - len(rows))
+    return rows + _read_on(reads, _Candidates(query, wanted), after, limit - len(rows))
 
 
-async def _read_on(reads: Reads, candidates: _Candidates, after: Place | None, limit: int) -> list[Row]:
+def _read_on(reads: Reads, candidates: _Candidates, after: Place | None, limit: int) -> list[Row]:
     """Read the first matching rows; look at more candidates as long as too few are what was sought."""
     rows: list[Row] = []
     most = limit + 1
     while True:
-        rows += await reads.read(*candidates.rows(after, most, limit - len(rows)))
-        edge = [] if len(rows) == limit else await reads.read(*candidates.edge(after, most))
+        rows += reads.read(*candidates.rows(after, most, limit - len(rows)))
+        edge = [] if len(rows) == limit else reads.read(*candidates.edge(after, most))
         if not edge:
             return rows
         after = (edge[0][0], edge[0][1])

@@ -144,7 +144,6 @@ def merged(blobs: Iterable[bytes]) -> int:
     return sum(counts << _BITS * first for first, counts in sums.items())
 
 
-@lru_cache(maxsize=1024)
 def percentiles_of(lanes: int, wanted: tuple[float, ...]) -> tuple[float, ...]:
     """Return estimates in ms for ``wanted`` (0 .. 100), none when the histogram is empty.
 

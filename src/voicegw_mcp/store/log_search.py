@@ -49,8 +49,9 @@ from voicegw_mcp.store.rollups import GRAINS_MS
 from voicegw_mcp.store.text import storable
 
 if TYPE_CHECKING:
+    from voicegw_mcp.store.connections import Row
     from voicegw_mcp.store.log_conditions import Place, Statement
-    from voicegw_mcp.store.reader import Reads, Row
+from voicegw_mcp.store.reader import Reads
 
 _WALKED: Final = 200
 """Rows that are looked at one after the other, at least: about 0.2 ms."""
@@ -73,7 +74,7 @@ _STEPS: Final = ", ".join(
 )
 
 
-async def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None) -> list[Row]:
+def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None) -> list[Row]:
     """Return up to ``limit`` rows that match, as ``SELECT_ROWS`` reads them, in the query's order.
 
     Args:
@@ -83,40 +84,40 @@ async def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place 
         after: the place behind which to begin.
     """
     if query.session_id is not None:
-        if (span := await _span_of_long_session(reads, query)) is None:
-            return await reads.read(*_Search(query, limit).session(after))
+        if (span := _span_of_long_session(reads, query)) is None:
+            return reads.read(*_Search(query, limit).session(after))
         query = replace(
             query,
             start_ms=max(span[0], query.start_ms or 0),
             end_ms=min(span[1], span[1] if query.end_ms is None else query.end_ms),
         )
     if query.search is not None:
-        return await find_errors(reads, query, limit=limit, after=after)
+        return find_errors(reads, query, limit=limit, after=after)
     search = _Search(query, limit)
-    if by_series_alone(query) and (rows := await reads.read(*first_of_series(query, limit, after))):
+    if by_series_alone(query) and (rows := reads.read(*first_of_series(query, limit, after))):
         return rows
     for threshold in search.thresholds:
-        (count, *_), *cells = await reads.read(*search.reach(threshold, after))
+        (count, *_), *cells = reads.read(*search.reach(threshold, after))
         if count > search.most_reached:
             continue
         complete = len(cells) <= search.most_opened
         opened = cells if complete else [cell for cell in cells if cell[0] != cells[-1][0]]
-        found = await reads.read(*search.reaching(opened, after))
+        found = reads.read(*search.reaching(opened, after))
         if complete or len(found) >= limit:
             return found
-    rows = await reads.read(*search.walk(after))
-    if len(rows) < limit and (edge := await reads.read(*search.edge(after))):
+    rows = reads.read(*search.walk(after))
+    if len(rows) < limit and (edge := reads.read(*search.edge(after))):
         timestamp_ms, seq = edge[0]
-        rows += await reads.read(*search.descend((timestamp_ms, seq), limit - len(rows)))
+        rows += reads.read(*search.descend((timestamp_ms, seq), limit - len(rows)))
     return rows
 
 
-async def _span_of_long_session(reads: Reads, query: LogFilter) -> tuple[int, int] | None:
+def _span_of_long_session(reads: Reads, query: LogFilter) -> tuple[int, int] | None:
     """Return from when to when a session of many cells lasted, when something else tells better where its rows are."""
     if query == LogFilter(session_id=query.session_id, order=query.order):
         return None
     cells = "FROM main.session_cell WHERE session_id = ?1"
-    found = await reads.read(
+    found = reads.read(
         f"SELECT (SELECT COUNT(*) FROM (SELECT 1 {cells} LIMIT {_MANY_CELLS})), "
         f"(SELECT MIN(bucket_ms) {cells}), (SELECT MAX(bucket_ms) {cells})",
         (storable(query.session_id or ""),),

@@ -14,7 +14,7 @@ import anyio
 from voicegw_mcp.store.requests import last_number, newest_number
 
 if TYPE_CHECKING:
-    from voicegw_mcp.store.reader import Reader
+    from voicegw_mcp.store.reader import Reader, Reads
     from voicegw_mcp.store.sqlite import Stamp, Store
 
 POLL_S: Final = 0.2
@@ -68,10 +68,12 @@ class _Tail:
             self._from = self._up_to = seen
         elif stamp == self._stamp:
             return
-        # In this order: what comes in between is looked at once more.
-        last = await last_number(reader)
-        newest = await newest_number(reader, self._up_to)
+        last, newest = await reader.ask(_newest, self._up_to)
         if newest > self._up_to:
             self._newest = max(self._newest, newest)
         self._up_to = max(self._up_to, last)
         self._stamp = stamp if stamp.is_settled() else None
+
+
+def _newest(reads: Reads, above: int) -> tuple[int, int]:
+    return last_number(reads), newest_number(reads, above)

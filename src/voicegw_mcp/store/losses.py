@@ -51,9 +51,9 @@ def add_losses(
     )
 
 
-async def read_losses(reads: Reads) -> list[Loss]:
+def read_losses(reads: Reads) -> list[Loss]:
     """Return what processes lost, the most recent first."""
-    rows = await reads.read(
+    rows = reads.read(
         "SELECT host, pid, reason, requests, first_ms, last_ms FROM lost ORDER BY last_ms DESC, recorder, reason"
     )
     return [Loss(*row) for row in rows]

@@ -8,6 +8,7 @@ numbers of a part's hours is its signature; the part holds as long as that is th
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -41,32 +42,36 @@ class _Kept(NamedTuple):
 class PartCache:
     """The values of parts, the ones used last. ``MISSING`` stands for one that is not there or no longer holds.
 
+    Threads of several connections share it.
     ``watched`` says whether the triggers are what they should be, None before that was looked at.
     """
 
     def __init__(self, most_weight: int = MOST_WEIGHT) -> None:
         self._most_weight = most_weight
+        self._lock = Lock()
         self._weight = 0
         self.watched: bool | None = None
         self._kept: OrderedDict[Any, _Kept] = OrderedDict()
 
     def get(self, key: Any, signature: int) -> Any:
         """Return the value of a part, if its signature is still this one."""
-        kept = self._kept.get(key)
-        if kept is None or kept.signature != signature:
-            return MISSING
-        self._kept.move_to_end(key)
-        return kept.value
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is None or kept.signature != signature:
+                return MISSING
+            self._kept.move_to_end(key)
+            return kept.value
 
     def put(self, key: Any, signature: int, value: Any, weight: int) -> None:
         """Remember a value, unless it takes half of all there is; what was not used for longest goes for it."""
-        self._drop(key)
-        if weight > self._most_weight // 2:
-            return
-        self._kept[key] = _Kept(signature, value, weight)
-        self._weight += weight
-        while self._weight > self._most_weight:
-            self._drop(next(iter(self._kept)))
+        with self._lock:
+            self._drop(key)
+            if weight > self._most_weight // 2:
+                return
+            self._kept[key] = _Kept(signature, value, weight)
+            self._weight += weight
+            while self._weight > self._most_weight:
+                self._drop(next(iter(self._kept)))
 
     def _drop(self, key: Any) -> None:
         kept = self._kept.pop(key, None)

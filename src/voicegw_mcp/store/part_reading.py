@@ -9,10 +9,9 @@ quickly. May import ``domain``, ``errors`` and ``store``.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from voicegw_mcp.domain import DAY_MS, QUARTER_MS
 from voicegw_mcp.store.failures import damaged
@@ -25,12 +24,9 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.domain import Window
     from voicegw_mcp.store.parts import Part
-    from voicegw_mcp.store.reader import Reader, Reads
+    from voicegw_mcp.store.reader import Reads
 
 V = TypeVar("V")
-
-_FEW_ROWS: Final = 300
-"""So many are decoded in less time than a thread takes to begin."""
 
 
 class Values:
@@ -66,47 +62,35 @@ def cut(window: Window) -> list[tuple[int, int]]:
     return [piece for piece in zip((start_ms, *inner), (*inner, end_ms), strict=True) if piece[0] < piece[1]]
 
 
-async def read_parts(reader: Reader, parts: Iterable[Part[Any]]) -> Values:
-    """Return what the parts give, all of one state of the store; what is remembered is not read again.
+def read_parts(reads: Reads, parts: Iterable[Part[Any]]) -> Values:
+    """Return what the parts give; what is remembered is not read again.
 
     Raises:
         StoreUnavailable: damaged, or it cannot be read.
     """
-    asked = list(dict.fromkeys(parts))
-    values, missing = _remembered(reader, await _signatures(reader, reader, asked))
-    if missing:
-        async with reader.snapshot() as state:
-            values = await read_parts_of(state, reader, asked)
-    return values
-
-
-async def read_parts_of(state: Reads, reader: Reader, parts: Iterable[Part[Any]]) -> Values:
-    """Return what the parts give in a state of the store that ``reader`` holds; raises as ``read_parts``."""
-    values, missing = _remembered(reader, await _signatures(state, reader, list(dict.fromkeys(parts))))
+    values, missing = _remembered(reads, _signatures(reads, list(dict.fromkeys(parts))))
     spans = {part: part.spans() for part in missing}
-    await reader.shared.agreed.require(state, (span for own in spans.values() for span in own))
+    reads.shared.agreed.require(reads, (span for own in spans.values() for span in own))
     for part, signature in missing.items():
-        rows = await state.read(*part.statement(spans[part])) if spans[part] else []
+        rows = reads.read(*part.statement(spans[part])) if spans[part] else []
         try:
-            value = (
-                part.decode(rows) if len(rows) <= _FEW_ROWS else await asyncio.to_thread(part.decode, rows)
-            )
+            value = part.decode(rows)
         except (ValueError, TypeError) as error:
-            raise damaged(reader.path) from error
+            raise damaged(reads.path) from error
         values.put(part, value)
         if signature is not None:
-            reader.shared.parts.put((reader.projects, part), signature, value, part.weight * len(value) + 1)
+            reads.shared.parts.put((reads.projects, part), signature, value, part.weight * len(value) + 1)
     return values
 
 
 def _remembered(
-    reader: Reader, signatures: dict[Part[Any], int | None]
+    reads: Reads, signatures: dict[Part[Any], int | None]
 ) -> tuple[Values, dict[Part[Any], int | None]]:
     """Return the values that hold, and the other parts with their signatures."""
     values = Values()
     missing: dict[Part[Any], int | None] = {}
     for part, signature in signatures.items():
-        value = MISSING if signature is None else reader.shared.parts.get((reader.projects, part), signature)
+        value = MISSING if signature is None else reads.shared.parts.get((reads.projects, part), signature)
         if value is MISSING:
             missing[part] = signature
         else:
@@ -114,13 +98,11 @@ def _remembered(
     return values, missing
 
 
-async def _signatures(
-    reads: Reads, reader: Reader, parts: Sequence[Part[Any]]
-) -> dict[Part[Any], int | None]:
+def _signatures(reads: Reads, parts: Sequence[Part[Any]]) -> dict[Part[Any], int | None]:
     """Return the signature of each part, None where changes are not watched."""
-    cache = reader.shared.parts
+    cache = reads.shared.parts
     if cache.watched is None:
-        cache.watched = dict(await reads.read(TRIGGERS)) == trigger_texts()
+        cache.watched = dict(reads.read(TRIGGERS)) == trigger_texts()
     if not cache.watched or not parts:
         return dict.fromkeys(parts)
     hulls = {(part.start_ms, part.end_ms): 0 for part in parts}
@@ -129,7 +111,7 @@ async def _signatures(
         for number, hull in enumerate(hulls)
         for grain, start, end in _watched(*hull)
     ]
-    rows = await reads.read(
+    rows = reads.read(
         f"WITH asked (number, grain, since, until) AS (VALUES {', '.join('(?, ?, ?, ?)' for _ in ranges)}) "
         "SELECT number, (SELECT COALESCE(SUM(stamp), 0) FROM main.touched "
         "WHERE grain_s = grain AND bucket_ms >= since AND bucket_ms < until) FROM asked",

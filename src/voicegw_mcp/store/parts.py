@@ -18,7 +18,7 @@ from voicegw_mcp.store.rollups import ANY_SERIES, SeriesFilter, cover
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from voicegw_mcp.store.reader import Row
+    from voicegw_mcp.store.connections import Row
     from voicegw_mcp.store.rollups import Span
 
 V = TypeVar("V")

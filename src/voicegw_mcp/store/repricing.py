@@ -137,37 +137,37 @@ _RECORD: Final = (
 )
 
 
-async def numbers_of(reads: Reads, selection: Selection) -> tuple[int, int]:
+def numbers_of(reads: Reads, selection: Selection) -> tuple[int, int]:
     """Return the lowest and the highest number of a row of the time, (1, 0) when there is none."""
-    rows = await reads.read(
+    rows = reads.read(
         "SELECT COALESCE(MIN(seq), 1), COALESCE(MAX(seq), 0) FROM requests WHERE timestamp_ms >= ? AND timestamp_ms < ?",
         selection.span(),
     )
     return rows[0][0], rows[0][1]
 
 
-async def read_rows(reads: Reads, selection: Selection, *, first: int, last: int) -> list[PricedRow]:
+def read_rows(reads: Reads, selection: Selection, *, first: int, last: int) -> list[PricedRow]:
     """Return the rows of the selection that are numbered ``first`` to ``last``, in that order."""
     tests = "" if selection.model_id is None else " AND series.model_id = ?"
     tests += " AND cost_nanousd IS NULL" if selection.unpriced_only else ""
-    rows = await reads.read(
+    rows = reads.read(
         f"{_SELECT} WHERE seq >= ? AND seq <= ? AND timestamp_ms >= ? AND timestamp_ms < ?{tests} ORDER BY seq",
         (first, last, *selection.span(), *selection.model()),
     )
     return [PricedRow._make(row) for row in rows]
 
 
-async def recorded_models(reads: Reads) -> list[str]:
+def recorded_models(reads: Reads) -> list[str]:
     """Return the ids of all models that ever had a request."""
-    return [row[0] for row in await reads.read("SELECT DISTINCT model_id FROM series ORDER BY model_id")]
+    return [row[0] for row in reads.read("SELECT DISTINCT model_id FROM series ORDER BY model_id")]
 
 
-async def read_pruned(reads: Reads, selection: Selection) -> tuple[int, int]:
+def read_pruned(reads: Reads, selection: Selection) -> tuple[int, int]:
     """Return how many requests of the selection are counted in sums and have no row any more, and up to when (UTC epoch ms).
 
     Of a time that begins or ends inside a quarter of an hour, those of the whole quarter.
     """
-    found = await reads.read("SELECT pruned_before_ms FROM retention")
+    found = reads.read("SELECT pruned_before_ms FROM retention")
     start, end = selection.span()
     start, end = start // QUARTER_MS * QUARTER_MS, min(end, found[0][0] if found else 0)
     end = -(-end // QUARTER_MS) * QUARTER_MS
@@ -177,7 +177,7 @@ async def read_pruned(reads: Reads, selection: Selection) -> tuple[int, int]:
     model = " AND series_id IN (SELECT series_id FROM series WHERE model_id = ?)" if values else ""
     counted = "COALESCE(SUM(unpriced), 0)" if selection.unpriced_only else "COALESCE(SUM(requests), 0)"
     there = "COALESCE(SUM(cost_nanousd IS NULL), 0)" if selection.unpriced_only else f"COALESCE({COUNTED}, 0)"
-    rows = await reads.read(
+    rows = reads.read(
         f"SELECT (SELECT {counted} FROM rollup WHERE grain_s = {QUARTER_MS // 1000} AND bucket_ms >= ? AND bucket_ms < ?{model})"
         f" - (SELECT {there} FROM requests WHERE timestamp_ms >= ? AND timestamp_ms < ?{model})",
         (start, end, *values, start, end, *values),
@@ -256,9 +256,9 @@ def apply(
     return done
 
 
-async def read_runs(reads: Reads, *, limit: int) -> list[Run]:
+def read_runs(reads: Reads, *, limit: int) -> list[Run]:
     """Return what the last ``limit`` runs changed, the newest first, by model."""
-    rows = await reads.read(
+    rows = reads.read(
         f"SELECT {', '.join(Run._fields)} FROM repriced WHERE run IN "
         "(SELECT DISTINCT run FROM repriced ORDER BY run DESC LIMIT ?) ORDER BY run DESC, model_id",
         (limit,),

@@ -69,49 +69,47 @@ def insert_requests(connection: sqlite3.Connection, records: Sequence[RequestRec
     return len(rows)
 
 
-async def read_log(
+def read_log(
     reads: Reads, query: LogFilter, *, limit: int, after: tuple[int, int] | None = None
 ) -> list[LogRow]:
     """Return up to ``limit`` rows in the query's order, beginning behind the place ``after`` (timestamp_ms, seq)."""
-    return [LogRow(*row) for row in await find_rows(reads, query, limit=limit, after=after)]
+    return [LogRow(*row) for row in find_rows(reads, query, limit=limit, after=after)]
 
 
-async def last_number(reads: Reads) -> int:
+def last_number(reads: Reads) -> int:
     """Return the number of the row that came in last, of whatever project: what the reader sees is not above it."""
-    rows = await reads.read("SELECT COALESCE(MAX(seq), 0) FROM main.requests")
+    rows = reads.read("SELECT COALESCE(MAX(seq), 0) FROM main.requests")
     return rows[0][0]
 
 
-async def newest_number(reads: Reads, above: int) -> int:
+def newest_number(reads: Reads, above: int) -> int:
     """Return ``LogRow.seq`` of the row that came in last, ``above`` when none is above that; looks at each row above."""
-    rows = await reads.read(f"{_DOWNWARD} AND seq > ? ORDER BY seq DESC LIMIT 1", (above,))
+    rows = reads.read(f"{_DOWNWARD} AND seq > ? ORDER BY seq DESC LIMIT 1", (above,))
     return rows[0][0] if rows else above
 
 
-async def number_of(reads: Reads, row_id: str) -> int | None:
+def number_of(reads: Reads, row_id: str) -> int | None:
     """Return ``LogRow.seq`` of the row with this id, None when there is none (any more)."""
-    rows = await reads.read("SELECT seq FROM requests WHERE id = ?", (storable(row_id),))
+    rows = reads.read("SELECT seq FROM requests WHERE id = ?", (storable(row_id),))
     return rows[0][0] if rows else None
 
 
-async def id_at(reads: Reads, number: int) -> str:
+def id_at(reads: Reads, number: int) -> str:
     """Return the id of the last row numbered ``number`` or below, "" when there is none."""
-    rows = await reads.read(
+    rows = reads.read(
         f"{_DOWNWARD} AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT 1", (number - _NEAR, number)
     )
     if not rows:  # of projects with few rows: by their own ones instead of all
-        rows = await reads.read(
+        rows = reads.read(
             "SELECT MAX(seq) FROM main.requests INDEXED BY requests_by_series "
             "WHERE series_id IN (SELECT series_id FROM series) AND seq <= ?",
             (number,),
         )
-    found = await reads.read("SELECT id FROM requests WHERE seq = ?", rows[0])
+    found = reads.read("SELECT id FROM requests WHERE seq = ?", rows[0])
     return found[0][0] if found else ""
 
 
-async def read_arrivals(
-    reads: Reads, query: LogFilter, *, after: int, until: int, limit: int
-) -> list[LogRow]:
+def read_arrivals(reads: Reads, query: LogFilter, *, after: int, until: int, limit: int) -> list[LogRow]:
     """Return up to ``limit`` rows numbered above ``after`` and up to ``until``, in the order they came in.
 
     Numbers are given inside the writing transaction, of which there is one at a time: what is committed later has a
@@ -125,11 +123,11 @@ async def read_arrivals(
         f"SELECT seq FROM main.requests NOT INDEXED WHERE {span} AND {tests} "
         f"AND series_id IN ({series_query(query, values)}) ORDER BY seq LIMIT {limit}"
     )
-    rows = await reads.read(f"{SELECT_ROWS} WHERE requests.seq IN ({places}) ORDER BY requests.seq", values)
+    rows = reads.read(f"{SELECT_ROWS} WHERE requests.seq IN ({places}) ORDER BY requests.seq", values)
     return [LogRow(*row) for row in rows]
 
 
-async def read_sessions(
+def read_sessions(
     reads: Reads, start_ms: int, end_ms: int, only: SeriesFilter = ANY_SERIES, *, limit: int
 ) -> list[tuple[str | None, int, int]]:
     """Return (session_id, cost_nanousd, requests) of the ``limit`` costliest sessions of a window.
@@ -137,7 +135,7 @@ async def read_sessions(
     Reads raw rows: pruned ones are missing. Rows of no session come together under None.
     """
     condition, values = only.condition()
-    rows = await reads.read(
+    rows = reads.read(
         f"SELECT session_id, COALESCE(SUM(cost_nanousd), 0) AS cost, {COUNTED} FROM requests "
         f"WHERE timestamp_ms >= ? AND timestamp_ms < ?{condition} "
         "GROUP BY session_id ORDER BY cost DESC, session_id LIMIT ?",

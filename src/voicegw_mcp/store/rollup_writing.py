@@ -22,8 +22,8 @@ from voicegw_mcp.store.rollups import GRAINS_MS, SUMMED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from voicegw_mcp.store.connections import Row
     from voicegw_mcp.store.log_rows import LogRow
-    from voicegw_mcp.store.reader import Row
 
 _HIGHEST: Final = ("cost_max_nanousd", "total_max_us")
 _KEY: Final = ("grain_s", "bucket_ms", "series_id", "status")

@@ -25,7 +25,7 @@ from voicegw_mcp.store.text import storable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from voicegw_mcp.store.reader import Reader
+    from voicegw_mcp.store.reader import Reads
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
@@ -119,7 +119,7 @@ def cover(start_ms: int, end_ms: int, *, largest_ms: int = EIGHT_DAYS_MS) -> lis
     return [span for span in spans if span.start_ms < span.end_ms]
 
 
-async def recorded_span(reader: Reader) -> tuple[int, int] | None:
+def recorded_span(reads: Reads) -> tuple[int, int] | None:
     """Return the first and last quarter hour that ever had a request as ``[start_ms, end_ms)``, or None.
 
     Rollups outlive pruned rows, so this is the span of what reports can tell.
@@ -127,30 +127,30 @@ async def recorded_span(reader: Reader) -> tuple[int, int] | None:
     Raises:
         StoreUnavailable: the grains contradict each other, or the store cannot be read.
     """
-    await reader.shared.agreed.require_whole(reader)
+    reads.shared.agreed.require_whole(reads)
     first, last, inside = 0, 0, _ENDLESS_MS
     # From grain to grain, each inside the one before: among all quarter hours at once, those of projects that have few
     # rows would be looked for through all others.
     for grain in reversed(GRAINS_MS):
         params = [value for edge in (first, last) for value in (grain // 1000, edge, edge + inside)]
-        ((earliest, latest),) = await reader.read(_EDGES, params)
+        ((earliest, latest),) = reads.read(_EDGES, params)
         if earliest is None or latest is None:
             if grain == EIGHT_DAYS_MS:
                 return None
-            raise contradicting(reader.path)
+            raise contradicting(reads.path)
         first, last, inside = earliest, latest, grain
-    await reader.shared.agreed.require(reader, [span for edge in (first, last) for span in _around(edge)])
+    reads.shared.agreed.require(reads, [span for edge in (first, last) for span in _around(edge)])
     return first, last + QUARTER_MS
 
 
-async def recorded_requests(reader: Reader) -> int:
+def recorded_requests(reads: Reads) -> int:
     """Return how many requests were ever recorded, pruned ones included.
 
     Raises:
         StoreUnavailable: as ``recorded_span``.
     """
-    await reader.shared.agreed.require_whole(reader)
-    rows = await reader.read(
+    reads.shared.agreed.require_whole(reads)
+    rows = reads.read(
         "SELECT COALESCE(SUM(requests), 0) FROM rollup WHERE grain_s = ?", (EIGHT_DAYS_MS // 1000,)
     )
     return rows[0][0]

@@ -26,15 +26,15 @@ class RecordedNames(NamedTuple):
     model_id: str
 
 
-async def recorded_names(reads: Reads) -> list[RecordedNames]:
+def recorded_names(reads: Reads) -> list[RecordedNames]:
     """Return every combination of project, provider and model ever recorded."""
-    rows = await reads.read("SELECT DISTINCT project, provider, model_id FROM series")
+    rows = reads.read("SELECT DISTINCT project, provider, model_id FROM series")
     return [RecordedNames(*row) for row in rows]
 
 
-async def recorded_series(reads: Reads) -> list[Series]:
+def recorded_series(reads: Reads) -> list[Series]:
     """Return every series in the order in which they were first recorded."""
-    rows = await reads.read(
+    rows = reads.read(
         "SELECT project, modality, provider, model_id, COALESCE(nanousd, 0) FROM series "
         "LEFT JOIN credited ON credited.series_id = series.series_id ORDER BY series.series_id"
     )

@@ -2,7 +2,7 @@
 
 A write is a synchronous function of a ``sqlite3.Connection``, so that the recorder thread of an agent process calls
 the very functions a server calls. Reads and writes have a connection each: a reader never waits for a writer (WAL).
-May import ``errors``, ``store.reader``, ``store.schema`` and ``store.failures``.
+May import ``errors``, ``store.connections``, ``store.reader``, ``store.schema`` and ``store.failures``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, TypeVa
 import anyio
 
 from voicegw_mcp.errors import StoreUnavailable
+from voicegw_mcp.store.connections import Waiting, ended
 from voicegw_mcp.store.failures import translated
-from voicegw_mcp.store.reader import Reader, Waiting, closed, ended
+from voicegw_mcp.store.reader import Reader, closed
 from voicegw_mcp.store.schema import connect, prepare
 
 if TYPE_CHECKING:

@@ -55,11 +55,11 @@ class ChangeView(Answer):
     diff: str | None = None
 
 
-async def view_changes(
+def view_changes(
     reads: Reads, rows: Sequence[journal.ChangeRecord], *, full: bool = False
 ) -> list[ChangeView]:
     """Return what is shown of changes, with ``full`` their diffs as well."""
-    undone = await find_undoing(reads, rows)
+    undone = find_undoing(reads, rows)
     return [
         ChangeView(
             id=row.id,
@@ -87,8 +87,19 @@ async def view_change(gateway: Gateway, change_id: str) -> ChangeView:
         InvalidInput: there is no such change.
     """
     store = await gateway.store()
-    (view,) = await view_changes(store, [await undo.require_change(store, change_id)], full=True)
+    return await store.ask(_view, change_id)
+
+
+def _view(reads: Reads, change_id: str) -> ChangeView:
+    (view,) = view_changes(reads, [undo.require_change(reads, change_id)], full=True)
     return view
+
+
+def newest_views(
+    reads: Reads, *, limit: int, before: str | None = None, full: bool = False
+) -> list[ChangeView]:
+    """Return what is shown of up to ``limit`` changes, newest first, beginning behind ``before``."""
+    return view_changes(reads, journal.list_changes(reads, limit=limit, before=before), full=full)
 
 
 def cursor_behind(change_id: str) -> str:
@@ -122,15 +133,13 @@ async def list_changes(gateway: Gateway, args: ListChanges) -> ChangePage:
     size = 0
     # One more than asked for tells whether there is a next page.
     while len(views) <= args.limit and size <= MOST_BYTES:
-        rows = await journal.list_changes(
-            store, limit=min(AT_ONCE, args.limit + 1 - len(views)), before=before
-        )
-        if not rows:
+        limit = min(AT_ONCE, args.limit + 1 - len(views))
+        found = await store.ask(newest_views, limit=limit, before=before, full=args.detail == "full")
+        if not found:
             break
-        found = await view_changes(store, rows, full=args.detail == "full")
         views += found
         size += sum(map(json_bytes, found))
-        before = rows[-1].id
+        before = found[-1].id
     kept, cursor = fit_page(
         views[: args.limit], QUERY, id_of=lambda view: view.id, more=len(views) > args.limit
     )

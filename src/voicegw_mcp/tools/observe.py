@@ -219,7 +219,7 @@ async def get_logs(gateway: Gateway, args: GetLogs) -> LogPage:
     store, query = await args.prepare(gateway)
     after = followed_from(args.cursor, query)
     if args.follow_seconds is None and after is None:
-        return await log_page(store, query, limit=args.limit, cursor=args.cursor, detail=args.detail)
+        return await store.ask(log_page, query, limit=args.limit, cursor=args.cursor, detail=args.detail)
     if args.cursor is not None and after is None:
         raise InvalidInput(
             "cursor is that of a page; following goes on from the cursor of a call that followed.",

@@ -12,7 +12,7 @@ from voicegw_mcp.config.redaction import hide_secrets
 from voicegw_mcp.core import alerts, models
 from voicegw_mcp.core.models import PriceView
 from voicegw_mcp.store import changes as journal
-from voicegw_mcp.tools.history import view_change, view_changes
+from voicegw_mcp.tools.history import newest_views, view_change
 from voicegw_mcp.tools.observe import GetLogs, get_logs
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ async def read_logs(gateway: Gateway, _: str) -> dict[str, Any]:
 async def read_changes(gateway: Gateway, _: str) -> dict[str, Any]:
     """Return the newest rows of the journal, without their diffs."""
     store = await gateway.store()
-    rows = await journal.list_changes(store, limit=SHOWN)
-    views = [view.as_json() for view in await view_changes(store, rows)]
+    views = [view.as_json() for view in await store.ask(newest_views, limit=SHOWN)]
     return {"changes": views, "count": len(views)}
 
 
@@ -83,7 +82,8 @@ async def read_change(gateway: Gateway, change_id: str) -> dict[str, Any]:
 
 async def complete_change_id(gateway: Gateway, typed: str) -> list[str]:
     """Return the ids of the newest changes that begin with what was typed."""
-    rows = await journal.list_changes(await gateway.store(), limit=SHOWN)
+    store = await gateway.store()
+    rows = await store.ask(journal.list_changes, limit=SHOWN)
     return [row.id for row in rows if row.id.startswith(typed)]
 
 
@@ -97,7 +97,8 @@ async def read_prices(gateway: Gateway, _: str) -> dict[str, Any]:
 
 async def read_alerts(gateway: Gateway, _: str) -> dict[str, Any]:
     """Return the newest alerts; of a caller who is bound to projects, those about them."""
-    found = [alert.as_json() for alert in await alerts.newest(await gateway.reader(), limit=SHOWN)]
+    reader = await gateway.reader()
+    found = [alert.as_json() for alert in await reader.ask(alerts.newest, limit=SHOWN)]
     return {"alerts": found, "count": len(found)}
 
 

@@ -8,7 +8,7 @@ from tests.factories import DAY, NOW
 
 from voicegw_mcp.core.alerts import view
 from voicegw_mcp.core.periods import next_midnight_ms
-from voicegw_mcp.store.reader import Reader
+from voicegw_mcp.store.reader import Reads
 
 MINUTE = 60_000
 ONE_BUDGET = "projects: {p0: {name: P, daily_budget: 10}}\n"
@@ -272,14 +272,14 @@ async def test_a_look_at_many_projects_asks_no_more_queries_than_one_at_a_single
         entries = "".join(f"  p{number}: {{name: P, daily_budget: 1}}\n" for number in range(projects))
         scene.write(f"projects:\n{entries}")
         asked = []
-        ask = Reader._ask
+        read = Reads.read
 
-        async def counting(self, connection, sql, params=()):
+        def counting(self, sql, params=()):
             asked.append(sql)
-            return await ask(self, connection, sql, params)
+            return read(self, sql, params)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Reader, "_ask", counting)
+            patched.setattr(Reads, "read", counting)
             await scene.spend(0, "nobody")  # nothing that was read before holds
             await scene.round()
         return len(asked)

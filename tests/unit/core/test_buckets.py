@@ -42,9 +42,9 @@ def asked(monkeypatch):
     asked = []
     reading = buckets.read_parts
 
-    async def read_parts(reader, parts):
+    def read_parts(reads, parts):
         asked.append(len(parts))
-        return await reading(reader, parts)
+        return reading(reads, parts)
 
     monkeypatch.setattr(buckets, "read_parts", read_parts)
     return asked

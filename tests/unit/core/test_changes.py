@@ -27,7 +27,7 @@ def adding(project_id, **fields):
 
 
 async def rows(gateway):
-    return await journal.list_changes(await gateway.store(), limit=50)
+    return await (await gateway.store()).ask(journal.list_changes, limit=50)
 
 
 async def pend(gateway, before, after, edits="[]"):

@@ -52,14 +52,14 @@ CONCISE = {
 
 async def test_a_concise_row_has_voicegateways_keys_and_harmless_text(store):
     await put(store, FAILED)
-    page = await log_page(store, LogFilter())
+    page = await store.ask(log_page, LogFilter())
     assert page.as_json()["logs"] == [CONCISE]
     assert page.as_json().keys() == {"logs", "count"}
 
 
 async def test_a_full_row_adds_units_price_and_longer_text(store):
     await put(store, FAILED)
-    (row,) = (await log_page(store, LogFilter(), detail="full")).as_json()["logs"]
+    (row,) = (await store.ask(log_page, LogFilter(), detail="full")).as_json()["logs"]
     assert len(row.pop("error_message")) == 2000
     assert row == {key: value for key, value in CONCISE.items() if key != "error_message"} | {
         "units": {"audio_seconds": 1.5, "characters": 3},
@@ -73,7 +73,7 @@ async def test_a_full_row_adds_units_price_and_longer_text(store):
 async def pages(store, query, **options):
     found, cursor = [], None
     while True:
-        page = await log_page(store, query, cursor=cursor, **options)
+        page = await store.ask(log_page, query, cursor=cursor, **options)
         assert page.count == len(page.logs)
         found.append(page)
         cursor = page.next_cursor
@@ -101,7 +101,7 @@ async def test_a_page_of_long_rows_is_cut_to_the_byte_budget_and_goes_on(store):
 
 
 async def test_an_empty_log_is_an_empty_page(store):
-    assert (await log_page(store, LogFilter(project="none"))).as_json() == {"logs": [], "count": 0}
+    assert (await store.ask(log_page, LogFilter(project="none"))).as_json() == {"logs": [], "count": 0}
 
 
 @pytest.mark.parametrize("position", [[1], ["a", "b"], [1, 2, 3], [2**70, 1], [1, -(2**70)]])
@@ -109,20 +109,20 @@ async def test_a_cursor_with_another_kind_of_place_is_refused(store, position):
     query = LogFilter()
     cursor = encode_cursor({name: getattr(query, name) for name in LogFilter.__slots__}, position)
     with pytest.raises(InvalidInput) as caught:
-        await log_page(store, query, cursor=cursor)
+        await store.ask(log_page, query, cursor=cursor)
     assert caught.value.details["field"] == "cursor"
 
 
 async def test_a_cursor_of_other_filters_is_refused(store):
     await put(store, *(request_record(id=f"r{n}") for n in range(3)))
-    cursor = (await log_page(store, LogFilter(), limit=1)).next_cursor
+    cursor = (await store.ask(log_page, LogFilter(), limit=1)).next_cursor
     with pytest.raises(InvalidInput, match="another query"):
-        await log_page(store, LogFilter(project="p0"), limit=1, cursor=cursor)
+        await store.ask(log_page, LogFilter(project="p0"), limit=1, cursor=cursor)
 
 
 async def test_a_limit_below_one_is_refused(store):
     with pytest.raises(InvalidInput, match="limit 0"):
-        await log_page(store, LogFilter(), limit=0)
+        await store.ask(log_page, LogFilter(), limit=0)
 
 
 @pytest.mark.parametrize(("order", "left"), [("newest", []), ("oldest", ["8", "9"])])
@@ -131,13 +131,13 @@ async def test_a_page_goes_on_where_its_last_row_was_pruned(store, order, left):
         store, *(request_record(id=str(number), timestamp_ms=NOW + number // 2) for number in range(10))
     )
     query = LogFilter(order=order)
-    pages = [await log_page(store, query, limit=7)]
+    pages = [await store.ask(log_page, query, limit=7)]
     last = 3 if order == "newest" else 6
     assert pages[0].logs[-1].id == str(last)
     # Rows are pruned by time, from the oldest on.
     await store.write(
         lambda connection: connection.execute("DELETE FROM requests WHERE timestamp_ms <= ?", (NOW + 3,))
     )
-    page = await log_page(store, query, limit=7, cursor=pages[0].next_cursor)
+    page = await store.ask(log_page, query, limit=7, cursor=pages[0].next_cursor)
     assert [row.id for row in page.logs] == left
     assert page.next_cursor is None

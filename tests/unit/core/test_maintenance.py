@@ -41,7 +41,7 @@ async def rows_left(gateway, writes=4):
     if not reader.read_only:
         for _ in range(writes):
             await reader.write(lambda _: None)
-    return len(await read_log(reader, LogFilter(), limit=2 * COUNT))
+    return len(await reader.ask(read_log, LogFilter(), limit=2 * COUNT))
 
 
 async def test_a_server_prunes_when_the_store_is_first_used_batch_by_batch(tmp_path, store_path):  # noqa: ARG001 - made there
@@ -93,7 +93,7 @@ async def test_closing_in_the_middle_of_a_round_leaves_a_sound_store(tmp_path, s
     await gateway.store_handle.get()
     await gateway.close()
     store = await Store.open(store_path)
-    left = len(await read_log(store, LogFilter(), limit=2 * COUNT))
+    left = len(await store.ask(read_log, LogFilter(), limit=2 * COUNT))
     await store.close()
     assert (COUNT + 1 - left) % BATCH_ROWS in {0, COUNT % BATCH_ROWS}
     gateway = opened(tmp_path, "timezone: UTC\n")
@@ -110,7 +110,7 @@ async def test_an_import_leaves_out_what_may_have_been_pruned_and_counts_it(tmp_
         async with open_source(sample) as source:
             first = await import_requests(gateway, source, progress=lambda _done, _total: None)
             store = await gateway.store()
-            rows = await read_log(store, LogFilter(order="oldest"), limit=5000)
+            rows = await store.ask(read_log, LogFilter(order="oldest"), limit=5000)
             horizon = rows[len(rows) // 2].timestamp_ms // DAY * DAY + DAY
             while await store.write(partial(prune_batch, before_ms=horizon)):
                 pass

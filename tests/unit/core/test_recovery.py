@@ -64,7 +64,9 @@ async def states(gateway):
     """Open the gateway's store and return the states of its changes by id."""
     try:
         store = await gateway.store()
-        return {row.id: (row.state, row.applied_ms) for row in await journal.list_changes(store, limit=50)}
+        return {
+            row.id: (row.state, row.applied_ms) for row in await store.ask(journal.list_changes, limit=50)
+        }
     finally:
         await gateway.close()
 
@@ -258,7 +260,7 @@ async def drift(tmp_path, file):
     store = await Store.open(tmp_path / "voicegw.db")
 
     async def text():
-        return (await recovery.describe_drift(store, [DiskFile(file)], None, None)).text
+        return (await store.ask(recovery.describe_drift, [DiskFile(file)], None, None)).text
 
     yield text
     await store.close()

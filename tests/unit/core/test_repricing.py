@@ -137,7 +137,8 @@ async def put(gateway, rows):
 
 
 async def rows_of(gateway, **query):
-    return await read_log(await gateway.reader(), LogFilter(order="oldest", **query), limit=100_000)
+    reader = await gateway.reader()
+    return await reader.ask(read_log, LogFilter(order="oldest", **query), limit=100_000)
 
 
 def run(gateway, selection=None, *, imported=False, dry_run=False, progress=quiet):
@@ -184,7 +185,7 @@ async def test_a_dry_run_tells_the_same_and_changes_nothing(desk):
     before = await rows_of(desk)
     dry = await run(desk, dry_run=True)
     assert await rows_of(desk) == before
-    assert await read_runs(await desk.reader(), limit=9) == []
+    assert await (await desk.reader()).ask(read_runs, limit=9) == []
     assert dry.run == ""
     done = await run(desk)
     assert done.models == dry.models
@@ -193,7 +194,7 @@ async def test_a_dry_run_tells_the_same_and_changes_nothing(desk):
 async def test_a_run_is_recorded_by_model_with_who_and_when(desk):
     await put(desk, made(300))
     done = await run(desk)
-    runs = await read_runs(await desk.reader(), limit=9)
+    runs = await (await desk.reader()).ask(read_runs, limit=9)
     assert {each.run for each in runs} == {done.run}
     assert {each.model_id: each.after_nanousd for each in runs} == {
         model_id: sums.after_nanousd for model_id, sums in done.models.items()
@@ -339,7 +340,7 @@ async def test_costly_failed_requests_are_found_by_their_new_cost(desk, tmp_path
 async def test_rows_that_somebody_changed_meanwhile_are_left_alone(desk):
     await put(desk, made(50))
     store = await desk.store()
-    rows = await log.read_rows(store, Selection(), first=1, last=50)
+    rows = await store.ask(log.read_rows, Selection(), first=1, last=50)
     stale = [log.Repriced(row, 1, ("override", "", "", "m", "t", False)) for row in rows[:10]]
     apply = partial(log.apply, changes=stale, run="r", actor="a", now_ms=NOW)
     assert len(await store.write(apply)) == 10
@@ -429,7 +430,7 @@ async def test_one_that_was_killed_beside_a_recording_process_is_finished_by_the
         changed = [
             row for row in await rows_of(desk) if row.id in costs and row.cost_nanousd != costs[row.id]
         ]
-        (total,) = [sum(each.requests for each in await read_runs(await desk.reader(), limit=9))]
+        (total,) = [sum(each.requests for each in await (await desk.reader()).ask(read_runs, limit=9))]
         # Three batches are there, the fourth is not; a few of a batch got another price of the same cost.
         assert 200 < len(changed) <= total == 300
         done = await run(desk)

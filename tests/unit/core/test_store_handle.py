@@ -7,6 +7,7 @@ from functools import partial
 import anyio
 import pytest
 from tests.factories import request_record
+from tests.held_state import held
 
 from voicegw_mcp.core.costs import costs
 from voicegw_mcp.domain import Window
@@ -50,7 +51,7 @@ async def test_what_was_put_in_the_place_of_the_store_is_answered_from(gateway, 
 async def test_a_report_that_had_begun_ends_with_the_store_it_began_with(gateway, tmp_path):
     store = await put(gateway, "a", 1)
     shutil.copyfile(store.path, tmp_path / "other.db")
-    async with store.snapshot() as state:
+    async with held(store) as state:
         assert await state.read("SELECT COUNT(*) FROM requests") == [(1,)]
         os.replace(tmp_path / "other.db", store.path)  # noqa: PTH105
         for name in ("-wal", "-shm"):

@@ -63,10 +63,10 @@ async def test_changes_are_taken_back_one_after_another_without_naming_them(gate
         assert path.read_text() == state
     error = await refused(undo, path, error=InvalidInput)
     assert "no change to undo" in error.message
-    rows = await journal.list_changes(await gateway.store(), limit=50)
+    rows = await (await gateway.store()).ask(journal.list_changes, limit=50)
     assert [row.summary for row in rows][:3] == ["Undo: Add provider groq", "Undo: Register llm model ollama/phi", "Undo: Create project new"]  # fmt: skip
     await undo(rows[0].id)
-    rows = await journal.list_changes(await gateway.store(), limit=1)
+    rows = await (await gateway.store()).ask(journal.list_changes, limit=1)
     assert rows[0].summary == "Redo: Add provider groq"
 
 

@@ -46,7 +46,7 @@ async def test_keys_that_stand_in_the_file_stay_there_while_a_change_is_taken_ba
     assert path.read_text() == WITH_KEYS + elsewhere
     await undo(undone)
     assert path.read_text() == after + elsewhere
-    for row in await journal.list_changes(await gateway.store(), limit=50):
+    for row in await (await gateway.store()).ask(journal.list_changes, limit=50):
         assert "fake-" not in row.edits + row.diff + row.summary
 
 
@@ -111,7 +111,7 @@ async def test_keys_in_comments_are_in_no_journal_and_come_back_with_an_update(
     assert path.read_text() == COMMENTED
     await undo(undone)
     assert path.read_text() == after
-    for row in await journal.list_changes(await gateway.store(), limit=50):
+    for row in await (await gateway.store()).ask(journal.list_changes, limit=50):
         kept = row.edits + row.diff + row.summary
         assert "hunter2" not in kept
         assert "AIza" not in kept

@@ -133,11 +133,14 @@ async def test_a_model_whose_provider_was_missing_already_comes_back_to_an_untou
 async def test_a_dry_run_shows_the_diff_and_writes_nothing(gateway, path, call):
     path.write_text(FILE)
     await call(*ADD_PROJECT)
-    before, rows = path.read_bytes(), await journal.list_changes(await gateway.store(), limit=9)
+    before, rows = path.read_bytes(), await (await gateway.store()).ask(journal.list_changes, limit=9)
     found = await undo_change(gateway, tool="undo", dry_run=True)
     assert "-  new:" in found.receipt.diff
     assert found.receipt.change_id is None
-    assert (path.read_bytes(), await journal.list_changes(await gateway.store(), limit=9)) == (before, rows)
+    assert (path.read_bytes(), await (await gateway.store()).ask(journal.list_changes, limit=9)) == (
+        before,
+        rows,
+    )
 
 
 async def test_another_version_than_the_one_planned_on_refuses(gateway, path, call, undo):
@@ -159,7 +162,7 @@ async def test_a_change_that_nobody_made_is_refused(path, undo, wrong):
 @pytest.mark.parametrize(("state", "words"), [("pending", "not settled yet"), ("failed", "never came into")])
 async def test_a_change_that_is_not_in_the_file_is_not_taken_back(gateway, path, call, undo, state, words):
     path.write_text(FILE)
-    (row,) = [await journal.get_change(await gateway.store(), await call(*ADD_PROJECT))]
+    (row,) = [await (await gateway.store()).ask(journal.get_change, await call(*ADD_PROJECT))]
     made = journal.new_id(NOW + 9)
 
     def insert(connection):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from tests.factories import NOW
@@ -116,22 +117,27 @@ class Counted:
     """Reads of a store, counted."""
 
     def __init__(self, store):
-        self.store, self.path, self.asked = store, store.path, []
+        self.store, self.asked = store, []
 
-    async def read(self, sql, params=()):
-        self.asked.append(sql)
-        return await self.store.read(sql, params)
+    async def ask(self, work, *args):
+        def counting(reads):
+            counted = SimpleNamespace(
+                read=lambda sql, params=(): self.asked.append(sql) or reads.read(sql, params)
+            )
+            return work(counted, *args)
+
+        return await self.store.ask(counting)
 
 
 async def test_a_page_of_the_journal_asks_once_which_of_its_changes_are_undone(write):
     chain = [row(number, ["projects", "q"], undoes=number - 1 if number else None) for number in range(301)]
     other = [row(400, ["a"]), row(401, ["a"], undoes=400), row(402, ["a"], undoes=401, state="failed")]
     reads = Counted(await write(*chain, *other))
-    found = await find_undoing(reads, [*chain, *other])
+    found = await reads.ask(find_undoing, [*chain, *other])
     assert len(reads.asked) == 1
     undone = {record.id: chain[-1].id for record in chain[1::2]}
     assert found == {**undone, other[0].id: other[1].id}
-    assert await find_undoing(reads, []) == {}
+    assert await reads.ask(find_undoing, []) == {}
 
 
 async def test_the_newest_in_force_is_found_by_one_query_behind_many_that_were_taken_back(write):
@@ -141,10 +147,10 @@ async def test_the_newest_in_force_is_found_by_one_query_behind_many_that_were_t
         rows.append(row(number + 3, undoes=number + 2))
     rows += [row(500, ["d"], state="failed"), row(501, ["d"], state="pending"), row(502, file="/other.yaml")]
     reads = Counted(await write(*rows))
-    assert await journal.newest_in_force(reads, ["/f.yaml"]) == rows[1]
+    assert await reads.ask(journal.newest_in_force, ["/f.yaml"]) == rows[1]
     assert len(reads.asked) == 1
-    assert (await journal.newest_in_force(reads, ["/other.yaml", "/f.yaml"])).id == rows[-1].id
-    assert await journal.newest_in_force(reads, ["/none.yaml"]) is None
+    assert (await reads.ask(journal.newest_in_force, ["/other.yaml", "/f.yaml"])).id == rows[-1].id
+    assert await reads.ask(journal.newest_in_force, ["/none.yaml"]) is None
 
 
 @pytest.mark.parametrize("there", [["projects", "q"], ["projects", "q", "tags"], ["projects"]])
@@ -153,16 +159,16 @@ async def test_a_later_change_of_an_entry_of_a_part_or_of_what_is_around_it_is_f
     mine = [("projects", "q"), ("a",)]
     store = await write(row(1, *mine), *beside[1:], row(4, there), row(5, there, file="/g"), row(6, ["b"]))
     for find in (newest_left, newest_there):
-        assert (await find(store, "/f.yaml", mine, after=row(1).id)).id == row(4).id
-        assert await find(store, "/f.yaml", mine, after=row(4).id) is None
+        assert (await store.ask(find, "/f.yaml", mine, after=row(1).id)).id == row(4).id
+        assert await store.ask(find, "/f.yaml", mine, after=row(4).id) is None
     await write(row(7, there, undoes=4))
-    assert (await newest_there(store, "/f.yaml", mine, after=row(1).id)).id == row(7).id
-    assert await newest_left(store, "/f.yaml", mine, after=row(1).id) is None
-    assert (await newest_left(store, "/f.yaml", mine, after=row(4).id)).id == row(7).id
+    assert (await store.ask(newest_there, "/f.yaml", mine, after=row(1).id)).id == row(7).id
+    assert await store.ask(newest_left, "/f.yaml", mine, after=row(1).id) is None
+    assert (await store.ask(newest_left, "/f.yaml", mine, after=row(4).id)).id == row(7).id
     many = [*mine, *(("projects", f"é{number}") for number in range(40))]
     await write(row(8, ["projects", "é7"], left="y\n"))
-    assert (await newest_left(store, "/f.yaml", many, after=row(1).id)).id == row(8).id
-    assert (await newest_left(store, "/f.yaml", [("projects", "é7")], after=row(1).id)).id == row(8).id
+    assert (await store.ask(newest_left, "/f.yaml", many, after=row(1).id)).id == row(8).id
+    assert (await store.ask(newest_left, "/f.yaml", [("projects", "é7")], after=row(1).id)).id == row(8).id
 
 
 async def test_a_change_that_left_an_entry_as_it_was_does_not_count(write):
@@ -170,8 +176,8 @@ async def test_a_change_that_left_an_entry_as_it_was_does_not_count(write):
     idle = {"path": ["projects", "q"], "present": True, "text": "\nsame\n", "blank": 1, "trail": 0}
     edits = json.dumps([{"before": idle, "after": "same"}, json.loads(row(2, ["a"]).edits)[0]])
     store = await write(row(1, *mine), replace(row(2), edits=edits))
-    assert await newest_left(store, "/f.yaml", mine, after=row(1).id) is None
-    assert (await newest_left(store, "/f.yaml", [("a",)], after=row(1).id)).id == row(2).id
+    assert await store.ask(newest_left, "/f.yaml", mine, after=row(1).id) is None
+    assert (await store.ask(newest_left, "/f.yaml", [("a",)], after=row(1).id)).id == row(2).id
 
 
 async def test_a_pending_change_of_a_file_that_is_not_in_force_names_that_file(path, undo, write):
@@ -203,7 +209,7 @@ async def test_a_pending_change_of_a_file_whose_link_was_moved_is_settled_with_t
         now_ms=lambda: NOW,
     )
     try:
-        assert (await journal.get_change(await theirs.store(), row(1).id)).state == "failed"
+        assert (await (await theirs.store()).ask(journal.get_change, row(1).id)).state == "failed"
     finally:
         await theirs.close()
     assert "never came into the file" in (await refused(undo, path, row(1).id)).message

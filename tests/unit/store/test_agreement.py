@@ -50,7 +50,7 @@ async def damaged(path, statement):
 
 async def is_refused(store, part):
     try:
-        await read_parts(store, [part])
+        await store.ask(read_parts, [part])
     except StoreUnavailable as error:
         return error.details["reason"] == "damaged" and "contradict" in error.message
     return False
@@ -110,7 +110,7 @@ async def test_what_was_compared_is_not_compared_again(path):
         await store.write(
             lambda connection: connection.execute("UPDATE rollup SET cost_nanousd = 1 WHERE grain_s = 86400")
         )
-        values = await read_parts(store, [WHOLE])
+        values = await store.ask(read_parts, [WHOLE])
         assert [row.cost_nanousd for row in values.of(WHOLE)] == [30] * 3
 
 
@@ -120,11 +120,11 @@ async def test_many_places_are_compared_in_several_statements(path, monkeypatch)
         SeriesCosts(place // HOUR_MS * HOUR_MS, place // HOUR_MS * HOUR_MS + HOUR_MS) for place in PLACES
     ]
     async with damaged(path, SOUND) as store:
-        await read_parts(store, parts)
+        await store.ask(read_parts, parts)
     last = f"grain_s = 900 AND bucket_ms >= {PLACES[2]}"
     async with damaged(path, f"UPDATE rollup SET cost_nanousd = 1 WHERE {last}") as store:
         with pytest.raises(StoreUnavailable, match="contradict"):
-            await read_parts(store, parts)
+            await store.ask(read_parts, parts)
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ async def test_many_places_are_compared_in_several_statements(path, monkeypatch)
 async def test_the_recorded_span_is_refused_when_a_cell_at_its_edge_is_lost(path, damage):
     async with damaged(path, damage) as store:
         with pytest.raises(StoreUnavailable, match="contradict"):
-            await recorded_span(store)
+            await store.ask(recorded_span)
 
 
 async def test_the_number_of_requests_is_refused_when_days_count_others(path):
     async with damaged(path, "UPDATE rollup SET requests = 7 WHERE grain_s = 86400") as store:
         with pytest.raises(StoreUnavailable, match="contradict"):
-            await recorded_requests(store)
+            await store.ask(recorded_requests)
 
 
 async def test_a_reader_of_some_projects_finds_its_own_span(path):
@@ -159,10 +159,10 @@ async def test_a_reader_of_some_projects_finds_its_own_span(path):
         )
     )
     bound = await store.narrowed(frozenset({"q"}))
-    assert await recorded_span(bound) == (PLACES[1] + HOUR_MS, PLACES[1] + HOUR_MS + QUARTER_MS)
-    assert await recorded_span(store) == (PLACES[0], PLACES[2] + QUARTER_MS)
-    assert (await recorded_requests(bound), await recorded_requests(store)) == (1, 10)
-    assert await recorded_span(await store.narrowed(frozenset({"none"}))) is None
+    assert await bound.ask(recorded_span) == (PLACES[1] + HOUR_MS, PLACES[1] + HOUR_MS + QUARTER_MS)
+    assert await store.ask(recorded_span) == (PLACES[0], PLACES[2] + QUARTER_MS)
+    assert (await bound.ask(recorded_requests), await store.ask(recorded_requests)) == (1, 10)
+    assert await (await store.narrowed(frozenset({"none"}))).ask(recorded_span) is None
     await store.close()
 
 
@@ -173,16 +173,16 @@ async def test_a_reader_of_some_projects_finds_its_own_span(path):
 async def test_what_no_report_reads_is_compared_in_time(path, grain_s, damage):
     async with damaged(path, f"UPDATE rollup {damage} WHERE grain_s = {grain_s} AND series_id = 2") as store:
         with pytest.raises(StoreUnavailable, match="contradict"):
-            await store.shared.agreed.require_more(store, HANGS_S)
+            await store.ask(store.shared.agreed.require_more, HANGS_S)
 
 
 async def test_comparing_goes_on_where_it_stopped_and_ends(path, monkeypatch):
     asked = []
     compare = agreement._compare
 
-    async def counting(reads, runs):
+    def counting(reads, runs):
         asked.append(runs)
-        await compare(reads, runs)
+        compare(reads, runs)
 
     monkeypatch.setattr(agreement, "_compare", counting)
     # Each call has time for one day.
@@ -190,7 +190,7 @@ async def test_comparing_goes_on_where_it_stopped_and_ends(path, monkeypatch):
     monkeypatch.setattr(agreement, "monotonic", lambda: next(clock))
     async with damaged(path, SOUND) as store:
         for days in (1, 2, 3, 4, 4, 4):
-            await store.shared.agreed.require_more(store, 1.5)
+            await store.ask(store.shared.agreed.require_more, 1.5)
             assert len(asked) == days
         assert not await is_refused(store, WHOLE)
     hours = [run.start_ms for runs in asked[:4] for run in runs if run.grain_ms == HOUR_MS]

@@ -2,9 +2,13 @@
 
 import asyncio
 import itertools
+import threading
 
 import anyio
 import pytest
+
+from voicegw_mcp.errors import StoreUnavailable
+from voicegw_mcp.store.reader import Reads
 
 COUNT = "SELECT COUNT(*) FROM series"
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
@@ -73,10 +77,14 @@ async def cancelled_twice(work, at):
     return stepped.reached
 
 
+def twice(reads):
+    first = reads.read(COUNT)
+    assert reads.read(COUNT) == first
+    return first
+
+
 async def report(store):
-    async with store.snapshot() as reads:
-        first = await reads.read(COUNT)
-        assert await reads.read(COUNT) == first
+    await store.ask(twice)
 
 
 async def one_read(store):
@@ -103,38 +111,52 @@ async def test_reads_see_fresh_rows_wherever_the_one_before_was_cancelled(store,
             written += 1
             await store.write(lambda connection, number=written: put(connection, number))
             assert await store.read(COUNT) == [(written,)]
-            async with store.snapshot() as reads:
-                assert await reads.read(COUNT) == [(written,)]
-                assert await reads.read("SELECT 1, 2") == [(1, 2)]
+            assert await store.ask(twice) == [(written,)]
+            assert await store.read("SELECT 1, 2") == [(1, 2)]
             if not reached:
                 break
         assert at >= 1
 
 
 async def test_a_query_whose_caller_went_away_is_stopped(store):
-    for ask in (store.read, in_a_snapshot(store)):
+    for ask in (store.ask, store.ask_slowly):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ask, ENDLESS)
+            tasks.start_soon(ask, Reads.read, ENDLESS)
             await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
         with anyio.fail_after(HANGS_S):
             assert await store.read(COUNT) == [(0,)]
 
 
-def in_a_snapshot(store):
-    async def ask(sql):
-        async with store.snapshot() as reads:
-            await reads.read(sql)
+async def test_of_several_queries_none_is_asked_once_the_caller_went_away(store):
+    asked, told = threading.Event(), threading.Event()
+    answers = []
 
-    return ask
+    def work(reads):
+        asked.set()
+        assert told.wait(HANGS_S)
+        try:
+            answers.append(reads.read(COUNT))
+        except StoreUnavailable as error:
+            answers.append(error.details["reason"])
+            raise
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(store.ask, work)
+        await anyio.to_thread.run_sync(asked.wait)
+        tasks.cancel_scope.cancel()
+        asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, told.set)
+    assert answers == ["closed"]
+    assert await store.read(COUNT) == [(0,)]
 
 
 async def test_many_readers_that_are_cancelled_at_once_leave_the_others_their_own_rows(store):
     answers = {}
 
     async def ask(number):
-        async with store.snapshot() as reads:
-            answers[number] = [await reads.read("SELECT ?", (number + part / 10,)) for part in range(3)]
+        answers[number] = await store.ask(
+            lambda reads: [reads.read("SELECT ?", (number + part / 10,)) for part in range(3)]
+        )
 
     async def give_up(number):
         with anyio.move_on_after(0):
@@ -150,7 +172,7 @@ async def test_many_readers_that_are_cancelled_at_once_leave_the_others_their_ow
 
 async def test_a_store_is_closed_while_a_query_is_cancelled(store):
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(in_a_snapshot(store), ENDLESS)
+        tasks.start_soon(store.read, ENDLESS)
         await anyio.wait_all_tasks_blocked()
         with anyio.fail_after(HANGS_S):
             async with anyio.create_task_group() as closing:

@@ -31,15 +31,15 @@ def test_ids_sort_by_time_and_differ_within_a_millisecond():
 async def test_a_change_is_pending_until_it_is_settled_once(store):
     record = change(state="applied", applied_ms=5)
     await store.write(lambda connection: insert_pending(connection, record))
-    stored = await get_change(store, record.id)
+    stored = await store.ask(get_change, record.id)
     assert stored == replace(record, state="pending", applied_ms=None)
     assert await store.write(partial(pending_changes, file="/f.yaml")) == [stored]
     assert await store.write(partial(pending_changes, file="/other.yaml")) == []
     assert await store.write(lambda connection: mark_applied(connection, record.id, 7)) is True
     assert await store.write(lambda connection: mark_failed(connection, record.id)) is False
-    assert await get_change(store, record.id) == replace(record, state="applied", applied_ms=7)
+    assert await store.ask(get_change, record.id) == replace(record, state="applied", applied_ms=7)
     assert await store.write(partial(pending_changes, file="/f.yaml")) == []
-    assert await get_change(store, "none") is None
+    assert await store.ask(get_change, "none") is None
 
 
 async def test_changes_are_listed_newest_first_page_by_page(store):
@@ -48,7 +48,7 @@ async def test_changes_are_listed_newest_first_page_by_page(store):
         await store.write(lambda connection, record=record: insert_pending(connection, record))
     await store.write(lambda connection: mark_failed(connection, records[0].id))
     seen, before = [], None
-    while page := await list_changes(store, limit=2, before=before):
+    while page := await store.ask(list_changes, limit=2, before=before):
         seen += page
         before = page[-1].id
     assert [found.id for found in seen] == [record.id for record in reversed(records)]

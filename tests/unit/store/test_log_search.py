@@ -147,7 +147,7 @@ def expected(log, query, projects):
 
 async def pages(reads, query, size):
     found, after = [], None
-    while page := await read_log(reads, query, limit=size, after=after):
+    while page := await reads.ask(read_log, query, limit=size, after=after):
         assert len(found) % size == 0, "a page is full, or the last one"
         found += [row.id for row in page]
         after = (page[-1].timestamp_ms, page[-1].seq)

@@ -47,8 +47,8 @@ async def test_a_number_leads_to_the_last_row_that_a_reader_sees(store, near, mo
     rows = [request_record(id=f"{n}", project="mine" if n in {2, 4} else "other") for n in range(1, 9)]
     await put(store, *rows)
     mine, none = [await store.narrowed(frozenset({name})) for name in ("mine", "none")]
-    assert [await id_at(mine, number) for number in range(7)] == ["", "", "2", "2", "4", "4", "4"]
-    assert [await id_at(none, number) for number in (0, 8)] == ["", ""]
-    assert await id_at(store, 7) == "7"
-    assert [await newest_number(mine, above) for above in (0, 3, 4, 7)] == [4, 4, 4, 7]
-    assert await last_number(mine) == 8
+    assert [await mine.ask(id_at, number) for number in range(7)] == ["", "", "2", "2", "4", "4", "4"]
+    assert [await none.ask(id_at, number) for number in (0, 8)] == ["", ""]
+    assert await store.ask(id_at, 7) == "7"
+    assert [await mine.ask(newest_number, above) for above in (0, 3, 4, 7)] == [4, 4, 4, 7]
+    assert await mine.ask(last_number) == 8

@@ -68,7 +68,7 @@ def all_parts():
 
 async def values_of(reader):
     parts = all_parts()
-    values = await read_parts(reader, parts)
+    values = await reader.ask(read_parts, parts)
     return [sorted(values.of(part)) for part in parts]
 
 
@@ -128,7 +128,7 @@ async def test_remembered_parts_are_what_a_new_reader_finds_whatever_is_written(
     assert number > 20
 
 
-async def nothing(*_):
+def nothing(*_):
     pass
 
 
@@ -139,13 +139,13 @@ async def put(store, **fields):
 async def test_what_nobody_wrote_to_is_read_once(store, asked):
     await put(store, id="old", timestamp_ms=NOW - 30 * DAY_MS, cost_nanousd=5)
     parts = [SeriesCosts(*span) for span in cut(Window("", END - 40 * DAY_MS, END, "UTC"))]
-    await read_parts(store, parts)
+    await store.ask(read_parts, parts)
     assert asked == parts
-    await read_parts(store, parts)
+    await store.ask(read_parts, parts)
     assert asked == parts
     # Rows of the last hour leave all before it alone.
     await put(store, id="new", timestamp_ms=NOW - 1000, cost_nanousd=7)
-    values = await read_parts(store, parts)
+    values = await store.ask(read_parts, parts)
     assert asked == [*parts, parts[-1]]
     assert [row.cost_nanousd for row in values.of_all(parts)] == [5, 7]
 
@@ -183,9 +183,9 @@ async def test_nothing_is_remembered_of_a_store_whose_triggers_are_not_ours(tmp_
     await first.close()
     store = await Store.open(tmp_path / "voicegw.db")
     part = SeriesCosts(END - 40 * DAY_MS, END)
-    assert [row.cost_nanousd for row in (await read_parts(store, [part])).of(part)] == [5]
+    assert [row.cost_nanousd for row in (await store.ask(read_parts, [part])).of(part)] == [5]
     await put(store, id="b", timestamp_ms=NOW - 30 * DAY_MS, cost_nanousd=7)
-    assert [row.cost_nanousd for row in (await read_parts(store, [part])).of(part)] == [12]
+    assert [row.cost_nanousd for row in (await store.ask(read_parts, [part])).of(part)] == [12]
     await store.close()
 
 
@@ -194,7 +194,7 @@ async def test_readers_of_other_projects_do_not_get_what_is_remembered_for_all(s
     part = SeriesCosts(END - 2 * DAY_MS, END)
     for projects in (None, frozenset({"p1"}), frozenset({"p0"})):
         reader = store if projects is None else await store.narrowed(projects)
-        names = {row.project for row in (await read_parts(reader, [part])).of(part)}
+        names = {row.project for row in (await reader.ask(read_parts, [part])).of(part)}
         assert names == ({"p0"} if projects is None else {"p0"} & projects)
 
 
@@ -209,13 +209,7 @@ async def test_a_damaged_histogram_is_reported_not_added_up(store, kind, blob):
         else TimedHistograms(END - DAY_MS, END, LocalBuckets("UTC", "hour"), HOUR_MS)
     )
     with pytest.raises(StoreUnavailable, match="damaged"):
-        await read_parts(store, [part])
-
-
-async def test_many_rows_are_decoded_beside_the_event_loop(store, monkeypatch):
-    monkeypatch.setattr(part_reading, "_FEW_ROWS", 0)
-    await put(store, id="a", timestamp_ms=NOW, cost_nanousd=3, ttfb_ms=4.0)
-    assert await values_of(store) == await fresh_values(store)
+        await store.ask(read_parts, [part])
 
 
 def test_what_was_not_used_for_longest_is_forgotten():
@@ -253,10 +247,10 @@ async def test_every_way_to_change_a_cell_is_seen(store, table, column, change, 
             other.execute("ATTACH ':memory:' AS kept")
             other.execute(f"CREATE TABLE kept.{table} AS SELECT * FROM {table}")
             other.execute(f"DELETE FROM {table} {where}")
-        before = await part_reading._signatures(store, store, [part])
-        assert await part_reading._signatures(store, store, [part]) == before
+        before = await store.ask(part_reading._signatures, [part])
+        assert await store.ask(part_reading._signatures, [part]) == before
         other.execute(f"{change.format(table, column)} {where}")
-        assert await part_reading._signatures(store, store, [part]) != before
+        assert await store.ask(part_reading._signatures, [part]) != before
 
 
 @pytest.mark.parametrize(
@@ -279,9 +273,9 @@ async def test_repair_tells_of_triggers_that_are_not_ours_and_makes_them_anew(tm
 async def test_what_a_repair_mends_is_read_anew(store):
     await put(store, id="a", timestamp_ms=NOW - 30 * DAY_MS, cost_nanousd=5)
     part = SeriesCosts(END - 40 * DAY_MS, END)
-    before = await part_reading._signatures(store, store, [part])
+    before = await store.ask(part_reading._signatures, [part])
     with contextlib.closing(connect(store.path, timeout_s=5)) as other:
         other.execute("UPDATE rollup SET cost_nanousd = 6 WHERE grain_s = 86400")
-    assert await part_reading._signatures(store, store, [part]) == before
+    assert await store.ask(part_reading._signatures, [part]) == before
     repair_store(store.path, store.path.with_name("saved.db"), dry_run=False, progress=lambda *_: None)
-    assert await part_reading._signatures(store, store, [part]) != before
+    assert await store.ask(part_reading._signatures, [part]) != before

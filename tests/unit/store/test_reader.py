@@ -8,9 +8,11 @@ from pathlib import Path
 import anyio
 import pytest
 from tests.factories import DAY, NOW, request_record
+from tests.held_state import held
 
 from voicegw_mcp.errors import StoreUnavailable
 from voicegw_mcp.store import reader, sqlite
+from voicegw_mcp.store.reader import Reads
 from voicegw_mcp.store.requests import insert_requests
 from voicegw_mcp.store.retention import prune_batch
 from voicegw_mcp.store.sqlite import Store
@@ -32,9 +34,8 @@ def open_files(store):
     return found
 
 
-async def one_report(store):
-    async with store.snapshot() as state:
-        return await state.read(COUNT)
+def ask(store, slow):
+    return store.ask_slowly if slow else store.ask
 
 
 async def give_up_soon(work):
@@ -47,19 +48,17 @@ async def test_a_read_is_answered_while_others_never_end(store, slow):
     async with anyio.create_task_group() as tasks:
         # More than there are turns for quick ones; what turns out to be slow makes room.
         for _ in range(reader._MOST_QUICK + 2):
-            tasks.start_soon(partial(store.read, ENDLESS, slow=slow))
+            tasks.start_soon(partial(ask(store, slow), Reads.read, ENDLESS))
         await anyio.wait_all_tasks_blocked()
         with anyio.fail_after(HANGS_S):
             assert await store.read(COUNT) == [(0,)]
-            async with store.snapshot() as state:
-                assert await state.read(COUNT) == [(0,)]
         tasks.cancel_scope.cancel()
 
 
 async def test_known_slow_reads_wait_for_each_other(store):
     async with anyio.create_task_group() as tasks:
         for _ in range(reader._MOST_SLOW + 3):
-            tasks.start_soon(partial(store.read, ENDLESS, slow=True))
+            tasks.start_soon(store.ask_slowly, Reads.read, ENDLESS)
         await anyio.wait_all_tasks_blocked()
         assert len(store._busy) == reader._MOST_SLOW
         tasks.cancel_scope.cancel()
@@ -88,7 +87,7 @@ async def test_a_hundred_cancelled_reads_leave_no_connection_and_no_thread(store
     for number in range(100):
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
-                tasks.start_soon(partial(give_up_soon, store.read(ENDLESS, slow=number % 2 == 0)))
+                tasks.start_soon(partial(give_up_soon, ask(store, number % 2 == 0)(Reads.read, ENDLESS)))
     assert await store.read(COUNT) == [(0,)]
     assert not store._busy
     assert len(store._idle) <= reader._MOST_IDLE
@@ -102,15 +101,15 @@ async def test_a_hundred_cancelled_reads_leave_no_connection_and_no_thread(store
 async def test_closing_ends_the_reads_in_progress_and_those_that_wait(store):
     failures = []
 
-    async def ask(slow):
+    async def fail(slow):
         with pytest.raises(StoreUnavailable) as caught:
-            await store.read(ENDLESS, slow=slow)
+            await ask(store, slow)(Reads.read, ENDLESS)
         failures.append(caught.value.details["reason"])
 
     with anyio.fail_after(HANGS_S):
         async with anyio.create_task_group() as tasks:
             for number in range(10):
-                tasks.start_soon(ask, number % 2 == 0)
+                tasks.start_soon(fail, number % 2 == 0)
             await anyio.wait_all_tasks_blocked()
             await store.close()
             assert open_files(store) == 0
@@ -120,7 +119,7 @@ async def test_closing_ends_the_reads_in_progress_and_those_that_wait(store):
 @linux
 async def test_a_retired_store_answers_to_the_end_and_stays_open_for_nobody(store):
     bound = await store.narrowed(frozenset({"p"}))
-    async with store.snapshot() as state, bound.snapshot() as own:
+    async with held(store) as state, held(bound) as own:
         await store.retire()
         assert await state.read(COUNT) == await own.read(COUNT) == [(0,)]
     assert open_files(store) == 0
@@ -135,20 +134,20 @@ async def test_a_retired_store_answers_to_the_end_and_stays_open_for_nobody(stor
 async def test_a_reader_of_some_projects_that_makes_room_for_others_goes_on(store, monkeypatch):
     monkeypatch.setattr(sqlite, "_MOST_NARROWED", 1)
     first = await store.narrowed(frozenset({"p"}))
-    async with first.snapshot() as state:
+    async with held(first) as state:
         second = await store.narrowed(frozenset({"q"}))
         assert await state.read(COUNT) == await second.read(COUNT) == [(0,)]
     assert await first.read(COUNT) == [(0,)]
 
 
 async def test_a_reader_whose_connection_cannot_end_its_transaction_opens_another(store, monkeypatch):
-    async def fail(_connection):
+    def fail(_connection):
         monkeypatch.undo()
         raise OSError
 
-    monkeypatch.setattr(reader._Connection, "end_transaction", fail)
+    monkeypatch.setattr(reader.Connection, "end", fail)
     with pytest.raises(StoreUnavailable):
-        await one_report(store)
+        await store.read(COUNT)
     assert await store.read(COUNT) == [(0,)]
     assert not store._busy
 
@@ -158,7 +157,7 @@ async def test_rows_that_another_process_prunes_stay_to_the_end_of_a_snapshot(tm
     records = [request_record(id=f"r{n}", timestamp_ms=NOW - 9 * DAY) for n in range(20)]
     await store.write(partial(insert_requests, records=records))
     rows = "SELECT COUNT(*) FROM requests"
-    async with store.snapshot() as state:
+    async with held(store) as state:
         assert await state.read(rows) == [(20,)]
         assert await other.write(partial(prune_batch, before_ms=NOW)) == 19
         assert await state.read(rows) == [(20,)]

@@ -78,7 +78,7 @@ def names(who, count):
 
 def test_the_recorder_loads_no_server():
     program = "import voicegw_mcp.store.recorder, sys; print([name for name in sys.argv[1:] if name in sys.modules])"
-    heavy = ["mcp", "anyio", "pydantic", "aiosqlite", "yaml", "starlette", "livekit"]
+    heavy = ["mcp", "anyio", "pydantic", "yaml", "starlette", "livekit"]
     out = subprocess.run(
         [sys.executable, "-c", program, *heavy], capture_output=True, text=True, check=True, timeout=BOUND_S
     )

@@ -22,7 +22,7 @@ async def put(store, *records):
 
 async def read_series(store, kind):
     part = kind(0, NOW // DAY * DAY + 2 * DAY)
-    return (await read_parts(store, [part])).of(part)
+    return (await store.ask(read_parts, [part])).of(part)
 
 
 async def test_a_row_comes_back_as_it_was_written(store):
@@ -42,7 +42,7 @@ async def test_a_row_comes_back_as_it_was_written(store):
         estimated=True,
     )
     assert await put(store, record) == 1
-    (row,) = await read_log(store, LogFilter(), limit=5)
+    (row,) = await store.ask(read_log, LogFilter(), limit=5)
     assert row.usage() == record.usage
     assert (row.id, row.timestamp_ms, row.project, row.modality) == ("x", record.timestamp_ms, "p0", "stt")
     assert (row.provider, row.model_id, row.status, row.session_id) == ("v0", "v0/m", "error", "s")
@@ -63,8 +63,8 @@ async def test_ids_that_are_there_are_skipped_and_counted_nowhere(store):
     assert timed.ttfb_count == 1101
     (spread,) = await read_series(store, SeriesHistograms)
     assert sum(Histogram(spread.ttfb).counts()) == 1101
-    assert await recorded_requests(store) == 1101
-    assert len(await read_log(store, LogFilter(), limit=2000)) == 1101
+    assert await store.ask(recorded_requests) == 1101
+    assert len(await store.ask(read_log, LogFilter(), limit=2000)) == 1101
 
 
 async def test_latencies_that_were_not_measured_are_absent(store):
@@ -87,15 +87,15 @@ async def test_absurd_numbers_are_refused_and_nothing_of_the_batch_is_kept(store
     with pytest.raises(InvalidInput) as caught:
         await put(store, request_record(id="good"), request_record(id="bad", **fields))
     assert caught.value.details["field"] == field
-    assert await read_log(store, LogFilter(), limit=5) == []
-    assert await recorded_span(store) is None
+    assert await store.ask(read_log, LogFilter(), limit=5) == []
+    assert await store.ask(recorded_span) is None
 
 
 async def test_text_that_sqlite_does_not_take_is_kept_as_escapes(store):
     await put(
         store, request_record(id="a\ud800", project="p\0", session_id="é\udfff", error_message="x" * 5000)
     )
-    (row,) = await read_log(store, LogFilter(project="p\0", session_id="é\udfff"), limit=5)
+    (row,) = await store.ask(read_log, LogFilter(project="p\0", session_id="é\udfff"), limit=5)
     assert (row.id, row.project, row.session_id) == ("a\\ud800", "p\\x00", "é\\udfff")
     assert len(row.error_message) == 2000
     assert await put(store, request_record(id="a\ud800")) == 0
@@ -103,7 +103,7 @@ async def test_text_that_sqlite_does_not_take_is_kept_as_escapes(store):
 
 async def test_the_recorded_span_is_whole_quarter_hours(store):
     await put(store, request_record(id="a", timestamp_ms=NOW), request_record(id="b", timestamp_ms=NOW + DAY))
-    start, end = await recorded_span(store)
+    start, end = await store.ask(recorded_span)
     assert start <= NOW < start + 900_000
     assert end - 900_000 <= NOW + DAY < end
 
@@ -133,7 +133,7 @@ async def test_paging_has_no_gap_and_no_repeat_while_rows_come_in(store):
     seen, after = [], None
     # The late rows stop after a while, or a page behind them would never be the last.
     for late in range(100):
-        page = await read_log(store, LogFilter(), limit=9, after=after)
+        page = await store.ask(read_log, LogFilter(), limit=9, after=after)
         if not page:
             break
         seen += [row.id for row in page]

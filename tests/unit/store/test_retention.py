@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from hypothesis import given, settings, strategies as st
 from tests.factories import DAY, NOW, request_record
+from tests.held_state import held
 
 from voicegw_mcp.core.costs import costs
 from voicegw_mcp.core.latency import latency
@@ -82,7 +83,7 @@ def test_every_report_is_the_same_before_and_after_pruning(tmp_path_factory, see
             old = sum(row.timestamp_ms < horizon for row in rows)
             assert await prune_all(store, horizon) in {old, old - 1}
             assert await reports(store) == before
-            left = await read_log(store, LogFilter(), limit=500)
+            left = await store.ask(read_log, LogFilter(), limit=500)
             assert len([row for row in left if row.timestamp_ms < horizon]) <= 1
         finally:
             await store.close()
@@ -100,7 +101,7 @@ async def test_a_batch_takes_the_oldest_rows_and_no_more_than_it_may(store):
     rows = [request_record(id=f"{n}", timestamp_ms=NOW - 5 * DAY - n) for n in reversed(range(30))]
     await store.write(partial(insert_requests, records=rows))
     assert await store.write(partial(prune_batch, before_ms=TODAY, most=10)) == 10
-    left = await read_log(store, LogFilter(order="oldest"), limit=50)
+    left = await store.ask(read_log, LogFilter(order="oldest"), limit=50)
     assert {row.id for row in left} == {f"{n}" for n in range(20)}
     assert await store.write(partial(count_old, before_ms=TODAY)) == 19
 
@@ -150,7 +151,7 @@ async def test_numbers_go_on_after_everything_was_pruned(store):
     assert await prune_all(store, TODAY) == 4
     await store.write(partial(insert_requests, records=[request_record(id="new")]))
     await LogTails().wait(store, store, 5)  # returns: the new row has a higher number
-    assert [row.seq for row in await read_log(store, LogFilter(), limit=5)] == [6, 5]
+    assert [row.seq for row in await store.ask(read_log, LogFilter(), limit=5)] == [6, 5]
 
 
 async def test_sessions_of_pruned_rows_are_missing_and_the_answer_says_so(store):
@@ -175,14 +176,14 @@ async def test_a_query_in_progress_sees_the_rows_another_process_prunes_meanwhil
     try:
         rows = [request_record(id=f"{n}", timestamp_ms=NOW - 5 * DAY - n, cost_nanousd=3) for n in range(900)]
         await reading.write(partial(insert_requests, records=rows))
-        async with reading.snapshot() as reads:
-            first = await read_log(reads, LogFilter(), limit=10)
+        async with held(reading) as reads:
+            first = await reads.ask(read_log, LogFilter(), limit=10)
             assert await prune_all(pruning, TODAY) == 899
-            rest = await read_log(
-                reads, LogFilter(), limit=1000, after=(first[-1].timestamp_ms, first[-1].seq)
+            rest = await reads.ask(
+                read_log, LogFilter(), limit=1000, after=(first[-1].timestamp_ms, first[-1].seq)
             )
         assert len(first) + len(rest) == 900
-        assert len(await read_log(reading, LogFilter(), limit=1000)) == 1
+        assert len(await reading.ask(read_log, LogFilter(), limit=1000)) == 1
     finally:
         await reading.close()
         await pruning.close()

@@ -10,6 +10,7 @@ import time
 
 import anyio
 import pytest
+from tests.held_state import held
 
 from voicegw_mcp.errors import Conflict, StoreUnavailable
 from voicegw_mcp.store.failures import translated
@@ -313,13 +314,16 @@ async def test_a_cancelled_caller_leaves_a_whole_transaction_behind(store):
 
 
 async def test_a_snapshot_does_not_see_later_writes_and_ends_even_after_an_error(store):
-    async with store.snapshot() as reads:
+    async with held(store) as reads:
         before = await reads.read("SELECT COUNT(*) FROM series")
         await store.write(put_series)
         assert await reads.read("SELECT COUNT(*) FROM series") == before
+
+    def fail(_reads):
+        raise Conflict("no")
+
     with pytest.raises(Conflict):
-        async with store.snapshot():
-            raise Conflict("no")
+        await store.ask(fail)
     assert await count_series(store) == 1
 
 

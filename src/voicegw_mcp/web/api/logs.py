@@ -119,8 +119,8 @@ async def follow(gateway: Gateway, args: Logs, last_event: str | None) -> Stream
 
 
 async def _page(store: Reader, query: LogFilter, args: Logs, limit: int, cursor: str | None) -> LogPage:
-    return await log_page(
-        store, query, limit=limit, cursor=cursor, detail=args.detail, most_bytes=MOST_PAGE_BYTES
+    return await store.ask(
+        log_page, query, limit=limit, cursor=cursor, detail=args.detail, most_bytes=MOST_PAGE_BYTES
     )
 
 

@@ -74,7 +74,7 @@ def fitting_views(items: Sequence[T], view: Callable[[Sequence[T]], Sequence[M]]
         made = view(items[first : first + _AT_ONCE])
         fit = fitting_values(made, budget)
         views += made[:fit]
-        if fit < len(made):
+        if fit < len(made) or first + len(made) == len(items):
             break
         budget -= json_bytes(made) - BRACKETS
     return views

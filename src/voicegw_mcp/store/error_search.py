@@ -9,6 +9,7 @@ for, and about as slow and costly: their rows are then read and tested. May impo
 
 from __future__ import annotations
 
+import json
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
@@ -39,10 +40,12 @@ if TYPE_CHECKING:
     from voicegw_mcp.store.connections import Row
     from voicegw_mcp.store.log_conditions import Place, Statement
     from voicegw_mcp.store.log_rows import LogFilter
-from voicegw_mcp.store.reader import Reads
+    from voicegw_mcp.store.reader import Reads
 
 _SCANNED: Final = 200
 """Rows with an error text that are looked at one after the other for one or two characters, before the index is asked."""
+_MOST_CANDIDATES: Final = 4_000
+"""Candidates that are looked at in one go."""
 _MOST_TERMS: Final = 200
 _MOST_SERIES_TERMS: Final = 64
 _TERM_CHARACTERS: Final = 3
@@ -60,11 +63,10 @@ def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Place | No
     else:
         # What is so short is common as a rule, and found among the first.
         first = _Candidates(query, wanted)
-        rows = reads.read(*first.rows(after, _SCANNED, limit))
-        edge = [] if len(rows) == limit else reads.read(*first.edge(after, _SCANNED))
-        if not edge:
+        places, rows = first.read(reads, after, _SCANNED, limit)
+        if len(rows) == limit or len(places) < _SCANNED:
             return rows
-        after = (edge[0][0], edge[0][1])
+        after = places[-1]
         found = reads.read(
             f"SELECT term FROM main.error_term WHERE term >= ? AND term <= ? LIMIT {_MOST_TERMS + 1}",
             short_terms(needle),
@@ -81,12 +83,12 @@ def _read_on(reads: Reads, candidates: _Candidates, after: Place | None, limit: 
     rows: list[Row] = []
     most = limit + 1
     while True:
-        rows += reads.read(*candidates.rows(after, most, limit - len(rows)))
-        edge = [] if len(rows) == limit else reads.read(*candidates.edge(after, most))
-        if not edge:
+        places, found = candidates.read(reads, after, most, limit - len(rows))
+        rows += found
+        if len(rows) == limit or len(places) < most:
             return rows
-        after = (edge[0][0], edge[0][1])
-        most *= 4
+        after = places[-1]
+        most = min(most * 4, _MOST_CANDIDATES)
 
 
 def _terms_besides(query: LogFilter, numbers: Sequence[int]) -> list[str]:
@@ -111,34 +113,19 @@ class _Candidates:
         self._match = " AND ".join(wanted)
         self._order = order_of(query)
 
-    def rows(self, after: Place | None, most: int, limit: int) -> Statement:
-        """Return what reads up to ``limit`` matching rows from the first ``most`` candidates behind ``after``."""
-        values = Values()
-        found = f"{self._found(values, after)} LIMIT {most}"
-        tests = f"{row_tests(self._query, values)} AND series_id IN ({series_query(self._query, values)})"
-        if self._match:
-            found = (
-                f"({found}) AS found CROSS JOIN main.requests INDEXED BY requests_with_message "
-                "ON timestamp_ms = found.rowid"
-            )
-            tests += f" AND {time_tests(self._query, values, after, searched=False)}"
-        else:
-            found = f"({found})"
-        places = f"SELECT seq FROM {found} WHERE error_message IS NOT NULL AND {tests} {self._order.by_time} LIMIT {limit}"
-        return rows_at(SELECT_ROWS, places, self._order), values
+    def read(self, reads: Reads, after: Place | None, most: int, limit: int) -> tuple[list[Place], list[Row]]:
+        """Return the places of the first ``most`` candidates behind ``after``, and up to ``limit`` matching rows of them."""
+        places = [(moment, seq) for moment, seq in reads.read(*self._first(after, most))]
+        return places, reads.read(*self._rows(places, after, limit)) if places else []
 
-    def edge(self, after: Place | None, most: int) -> Statement:
-        """Return what tells the place of the last of the first ``most`` candidates; nothing when there are fewer."""
+    def _first(self, after: Place | None, most: int) -> Statement:
+        """Return what reads places of candidates; of a moment that the index names, the last one there can be."""
         values = Values()
-        place = f"rowid, {self._order.last_seq}" if self._match else "timestamp_ms, seq"
-        return f"SELECT {place} FROM ({self._found(values, after)} LIMIT 1 OFFSET {most - 1})", values
-
-    def _found(self, values: Values, after: Place | None) -> str:
         if not self._match:
             return (
-                "SELECT * FROM main.requests INDEXED BY requests_with_message "
-                f"WHERE error_message IS NOT NULL AND {time_tests(self._query, values, after)} {self._order.by_time}"
-            )
+                "SELECT timestamp_ms, seq FROM main.requests INDEXED BY requests_with_message WHERE error_message "
+                f"IS NOT NULL AND {time_tests(self._query, values, after)} {self._order.by_time} LIMIT {most}"
+            ), values
         tests = [f"error_text MATCH {values.mark(self._match)}"]
         bounds = (
             (f"{self._order.sign}=", None if after is None else after[0]),
@@ -147,6 +134,22 @@ class _Candidates:
         )
         tests += [f"rowid {sign} {values.mark(bound)}" for sign, bound in bounds if bound is not None]
         return (
-            f"SELECT rowid FROM main.error_text WHERE {' AND '.join(tests)} "
-            f"ORDER BY rowid {self._order.direction}"
+            f"SELECT rowid, {self._order.last_seq} FROM main.error_text WHERE {' AND '.join(tests)} "
+            f"ORDER BY rowid {self._order.direction} LIMIT {most}"
+        ), values
+
+    def _rows(self, places: Sequence[Place], after: Place | None, limit: int) -> Statement:
+        """Return what reads the matching rows of candidates."""
+        values = Values()
+        tests = f"{row_tests(self._query, values)} AND series_id IN ({series_query(self._query, values)})"
+        if self._match:
+            found = "main.requests INDEXED BY requests_with_message ON timestamp_ms = found.value"
+            tests += f" AND {time_tests(self._query, values, after, searched=False)}"
+        else:
+            found = "main.requests ON requests.seq = found.value"
+        given = values.mark(json.dumps([moment if self._match else seq for moment, seq in places]))
+        matching = (
+            f"SELECT seq FROM json_each({given}) AS found CROSS JOIN {found} "
+            f"WHERE error_message IS NOT NULL AND {tests} {self._order.by_time} LIMIT {limit}"
         )
+        return rows_at(SELECT_ROWS, matching, self._order), values

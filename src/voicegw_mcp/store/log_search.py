@@ -5,7 +5,8 @@ Six ways, none of which reads rows in proportion to the log:
 * **Walk**: the first few hundred rows in the order asked for. What many rows match is found there. Of a status other than
   success the first few thousand of that status.
 * **Series**: of few series the first rows of each are merged, ``store.log_series``.
-* **Threshold**: a latency or cost that not too many quarter hours of the log reach leads to these.
+* **Threshold**: where a walk found next to nothing, a latency or cost that not too many quarter hours of the log reach leads
+  to these.
 * **Descend**: from there on cell by cell. A rollup tells of a cell of time, series and status whether it has requests, and
   how slow and how costly they can be; what cannot match is passed over, eight days at once where nothing can. What can is
   opened: a cell into finer ones, a quarter hour into rows. One statement with a queue, whose order is that of the answer:
@@ -51,10 +52,12 @@ from voicegw_mcp.store.text import storable
 if TYPE_CHECKING:
     from voicegw_mcp.store.connections import Row
     from voicegw_mcp.store.log_conditions import Place, Statement
-from voicegw_mcp.store.reader import Reads
+    from voicegw_mcp.store.reader import Reads
 
 _WALKED: Final = 200
 """Rows that are looked at one after the other, at least: about 0.2 ms."""
+_FEW_FOUND: Final = 2
+"""Where the first rows have as many that match, a page is not far."""
 _WALKED_BY_INDEX: Final = 2_000
 """Rows of a status that an index tells are of the right series, at least: as long."""
 _MOST_REACHED: Final = 10_000
@@ -96,7 +99,10 @@ def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None
     search = _Search(query, limit)
     if by_series_alone(query) and (rows := reads.read(*first_of_series(query, limit, after))):
         return rows
-    for threshold in search.thresholds:
+    rows = reads.read(*search.walk(after))
+    if len(rows) >= limit or not (edge := reads.read(*search.edge(after))):
+        return rows
+    for threshold in search.thresholds if len(rows) < _FEW_FOUND else ():
         (count, *_), *cells = reads.read(*search.reach(threshold, after))
         if count > search.most_reached:
             continue
@@ -105,11 +111,8 @@ def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None
         found = reads.read(*search.reaching(opened, after))
         if complete or len(found) >= limit:
             return found
-    rows = reads.read(*search.walk(after))
-    if len(rows) < limit and (edge := reads.read(*search.edge(after))):
-        timestamp_ms, seq = edge[0]
-        rows += reads.read(*search.descend((timestamp_ms, seq), limit - len(rows)))
-    return rows
+    timestamp_ms, seq = edge[0]
+    return rows + reads.read(*search.descend((timestamp_ms, seq), limit - len(rows)))
 
 
 def _span_of_long_session(reads: Reads, query: LogFilter) -> tuple[int, int] | None:

@@ -75,6 +75,7 @@ def test_the_readme_stays_under_200_lines():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200
 
 
+@pytest.mark.cover_processes
 def test_generated_files_are_what_the_code_says():
     command = [sys.executable, "-m", "voicegw_mcp.tools.render", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)

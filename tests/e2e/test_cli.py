@@ -147,6 +147,7 @@ class Terminal:
         return bool(part)
 
 
+@pytest.mark.cover_processes
 def test_init_check_status_costs_logs_and_projects_work_in_an_empty_home(run, log):
     assert run("init").returncode == 0
     log(3)
@@ -189,6 +190,7 @@ def test_call_spawns_a_server_and_prints_its_answer_alone(run, tmp_path):
     assert KEY not in (tmp_path / "voicegw.yaml").read_text()
 
 
+@pytest.mark.cover_processes
 def test_call_passes_the_named_file_and_the_environment_on(run, tmp_path):
     run("init", "other.yaml")
     store = tmp_path / "other.db"
@@ -203,6 +205,7 @@ def test_call_passes_the_named_file_and_the_environment_on(run, tmp_path):
     assert json.loads(done.stdout)["error"]["code"] == "CONFIG_INVALID"
 
 
+@pytest.mark.cover_processes
 def test_call_on_a_locked_store_ends_with_3(run, tmp_path, log):
     run("init")
     log(1)
@@ -217,6 +220,7 @@ def test_call_on_a_locked_store_ends_with_3(run, tmp_path, log):
     assert json.loads(done.stdout)["error"]["code"] == "STORE_UNAVAILABLE"
 
 
+@pytest.mark.cover_processes
 def test_call_on_a_terminal_is_indented(tmp_path, environment):
     terminal = Terminal(["call", "list_providers"], tmp_path, environment)
     assert terminal.end() == 0
@@ -241,6 +245,7 @@ def test_mcp_serves_stdio_with_nothing_but_protocol_on_standard_output(run, tmp_
     assert json.loads(line)["result"]["serverInfo"]["name"] == "voicegw-mcp"
 
 
+@pytest.mark.cover_processes
 def test_python_m_is_the_stdio_server(tmp_path, environment):
     done = subprocess.run(
         [sys.executable, "-m", "voicegw_mcp", "--version"],
@@ -253,6 +258,7 @@ def test_python_m_is_the_stdio_server(tmp_path, environment):
     assert done.stdout.strip()
 
 
+@pytest.mark.cover_processes
 def test_a_reader_that_goes_away_is_no_error(tmp_path, environment, log):
     log(1000, error_message="e" * 150)
     with subprocess.Popen(
@@ -268,6 +274,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path, environment, log):
         assert process.wait(WAIT_S) == 1
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize(
     "arguments", [["logs", "--json"], ["--help"], ["costs", "--nope", "--json"], ["projects"]]
 )
@@ -304,6 +311,7 @@ def test_text_that_the_locale_lacks_is_escaped(run, tmp_path, log):
         assert run(*command, **ascii_only).returncode == 0
 
 
+@pytest.mark.cover_processes
 def test_a_terminal_with_colours_gets_them_and_no_other_does(tmp_path, environment, run, log):
     log(1)
     coloured = {name: value for name, value in environment.items() if name != "NO_COLOR"} | {
@@ -375,6 +383,7 @@ def test_import_asks_on_a_terminal_after_a_progress_bar(tmp_path, environment, r
     assert "clinic" in (tmp_path / "voicegw.yaml").read_text()
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize(
     "arguments", [["import", str(SAMPLE), "--entries-only"], ["secrets", "set", "A_KEY"]]
 )

@@ -70,6 +70,7 @@ def told(server):
     return server.seen.decode().splitlines()
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize(("text", "variables", "sentence", "token"), CASES.values(), ids=CASES)
 def test_it_tells_who_may_call_and_what_a_client_is_to_send(
     serve, stop, config, text, variables, sentence, token

@@ -135,6 +135,7 @@ async def converse(client):
     assert "groq" not in json.dumps(await call(client, "list_providers"))
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 async def test_the_official_client_manages_the_file_in_both_eras_and_over_sse(serve, stop, config, command):
     before = config.read_bytes()
@@ -146,6 +147,7 @@ async def test_the_official_client_manages_the_file_in_both_eras_and_over_sse(se
     assert stop(server) == 0
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("mode", [*ERAS, "sse"])
 async def test_the_token_s_role_and_name_hold_over_every_transport(serve, stop, config, environment, mode):
     config.write_text(config.read_text() + TWO_KEYS)
@@ -168,6 +170,7 @@ async def test_the_token_s_role_and_name_hold_over_every_transport(serve, stop, 
     assert "fake-token" not in server.errors.read_text()
 
 
+@pytest.mark.cover_processes
 def test_a_wrong_or_missing_token_is_refused_on_every_path_but_health(serve):
     server = serve(VOICEGW_MCP_TOKEN=TOKEN)
     assert TOKEN.encode() not in server.seen
@@ -189,6 +192,7 @@ def test_a_wrong_or_missing_token_is_refused_on_every_path_but_health(serve):
         assert client.post(server.mcp, json=INITIALIZE, headers=ACCEPT).status_code == 200
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("change", ["revoked", "another role"])
 def test_an_open_stream_ends_when_its_token_no_longer_allows_what_it_did(serve, stop, config, change):
     before = config.read_text()
@@ -254,6 +258,7 @@ def test_a_slash_too_many_or_too_few_gives_no_redirect(serve):
             assert (answer.status_code, answer.headers.get("location")) == (200, None)
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("named", ["%FF", "%00", "%E2%80%A6", "../x", "", "a&session_id=b"])
 def test_an_odd_session_of_an_event_stream_is_refused(serve, named):
     server = serve()
@@ -264,6 +269,7 @@ def test_an_odd_session_of_an_event_stream_is_refused(serve, named):
         assert "Traceback" not in server.errors.read_text()
 
 
+@pytest.mark.cover_processes
 def test_who_reads_no_answers_is_given_no_more(serve):
     server = serve()
     with http() as client, event_stream(client, server.sse) as endpoint:
@@ -275,6 +281,7 @@ def test_who_reads_no_answers_is_given_no_more(serve):
         assert answer.json()["error"]["code"] == "SERVER_UNREACHABLE"
 
 
+@pytest.mark.cover_processes
 def test_unknown_paths_have_the_one_error_shape(serve):
     server = serve()
     with http(follow_redirects=False) as client:
@@ -299,6 +306,7 @@ def test_unknown_paths_have_the_one_error_shape(serve):
         assert "server" not in head.headers
 
 
+@pytest.mark.cover_processes
 def test_a_large_body_is_refused_with_and_without_a_length(serve):
     server = serve()
     large = b" " * (5 * 1024 * 1024)
@@ -346,6 +354,7 @@ def test_a_typo_in_a_list_of_names_keeps_it_from_starting(environment, tmp_path,
     assert option[0] in found.stderr
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_port_in_use_ends_it_with_3(environment, tmp_path, command):
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -357,6 +366,7 @@ def test_a_port_in_use_ends_it_with_3(environment, tmp_path, command):
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_although_a_stream_is_open(serve, stop, number):
     server = serve()
@@ -365,6 +375,7 @@ def test_a_signal_ends_it_although_a_stream_is_open(serve, stop, number):
         assert stop(server, number) == 0
 
 
+@pytest.mark.cover_processes
 def test_a_token_added_while_it_runs_closes_it_and_one_taken_out_is_refused(serve, config):
     before = config.read_text()
     server = serve(OPS_TOKEN=OTHER, VIEW_TOKEN="fake-token-0003")

@@ -46,6 +46,7 @@ def listed(server):
     return [tool["name"] for tool in server.request("tools/list")["result"]["tools"]]
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("start", STDIO.values(), ids=STDIO)
 def test_over_stdio_options_choose_the_tools(spawn, start):
     options = ("--tools", "get_costs,undo_change", "--tools", "get_health", "--exclude-tools=get_costs")
@@ -72,10 +73,10 @@ async def test_over_http_options_choose_the_tools(serve, stop, start):
         (("--tools", ""), "--tools '' holds an empty name"),
         (("--exclude-tools", "get_health,,"), "--exclude-tools 'get_health,,' holds an empty name"),
         (("--toolsets", ""), "--toolsets '' holds an empty name"),
-        (("--project", ""), "--project names no project"),
-        (("-c", ""), "--config names no file"),
+        pytest.param(("--project", ""), "--project names no project", marks=pytest.mark.cover_processes),
+        pytest.param(("-c", ""), "--config names no file", marks=pytest.mark.cover_processes),
         (("--exclude-tools", "get_helth"), "Did you mean get_health?"),
-        (("--project", "kep"), "Did you mean kept?"),
+        pytest.param(("--project", "kep"), "Did you mean kept?", marks=pytest.mark.cover_processes),
         (("--read-only", "--tools", "add_provider"), "No tool is left"),
         (("--readonly",), "--read"),
     ],
@@ -109,7 +110,7 @@ def test_a_typo_stops_the_start_with_2_and_nothing_is_made(
         (("--allowed-host", ""), "'' is no name for --allowed-host"),
         (("--allowed-host", "a.example.com,,"), "'a.example.com,,' is no name for --allowed-host"),
         (("--allowed-origin", ""), "'' is no name for --allowed-origin"),
-        (("--host", ""), "--host names no address"),
+        pytest.param(("--host", ""), "--host names no address", marks=pytest.mark.cover_processes),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -119,6 +120,7 @@ def test_an_empty_host_or_origin_stops_the_start(environment, tmp_path, start, o
     assert told in found.stderr
 
 
+@pytest.mark.cover_processes
 def test_a_token_that_is_set_to_nothing_does_not_open_the_door(environment, tmp_path, config):
     found = run(environment, tmp_path, "serve", "-p", "0", VOICEGW_MCP_TOKEN="")
     assert (found.returncode, found.stdout) == (2, "")
@@ -126,6 +128,7 @@ def test_a_token_that_is_set_to_nothing_does_not_open_the_door(environment, tmp_
     assert config.exists()
 
 
+@pytest.mark.cover_processes
 def test_of_a_broken_file_no_project_is_known_so_that_it_does_not_start(spawn, config):
     config.write_text("projects: [\n")
     server = spawn("--project", "kept")
@@ -133,6 +136,7 @@ def test_of_a_broken_file_no_project_is_known_so_that_it_does_not_start(spawn, c
     assert "voicegw.yaml" in server.errors.read_text()
 
 
+@pytest.mark.cover_processes
 def test_a_project_that_is_made_automatically_can_be_served(spawn):
     server = spawn("--project", "default")
     assert "get_project" in listed(server)

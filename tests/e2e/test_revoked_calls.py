@@ -114,6 +114,7 @@ async def test_a_delete_is_refused_when_the_token_was_changed_while_its_person_w
     assert config.read_text() == before + CHANGES[change]
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize(("way", "era"), WAYS)
 async def test_a_delete_is_refused_when_the_token_was_taken_out_of_secrets_env_meanwhile(
     serve, stop, config, way, era

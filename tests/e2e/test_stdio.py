@@ -91,6 +91,7 @@ def project(name):
     return {"project_id": name, "name": name.title()}
 
 
+@pytest.mark.cover_processes
 async def test_the_eleven_step_conversation_touches_its_own_entries_and_its_deletes_leave_no_trace(
     tmp_path, config, environment
 ):
@@ -203,6 +204,7 @@ def test_stdout_holds_only_json_rpc_whatever_a_library_prints(spawn, tmp_path):
         assert said in told
 
 
+@pytest.mark.cover_processes
 def test_it_ends_with_code_0_at_the_end_of_its_input(spawn):
     server = spawn()
     server.initialize()
@@ -215,6 +217,7 @@ def test_it_ends_with_code_0_when_its_input_ends_before_any_message(spawn):
     assert spawn().close() == 0
 
 
+@pytest.mark.cover_processes
 def test_it_ends_when_its_parent_is_killed_though_others_hold_its_input_open(spawn):
     intermediate = spawn(command=(sys.executable, "-c", INTERMEDIATE, COMMAND))
     intermediate.initialize()
@@ -225,6 +228,7 @@ def test_it_ends_when_its_parent_is_killed_though_others_hold_its_input_open(spa
     assert intermediate.process.wait(WAIT_S) == -signal.SIGKILL
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_signal_ends_it_while_idle(spawn, sent, code):
     server = spawn()
@@ -257,6 +261,7 @@ def test_a_signal_ends_it_in_the_middle_of_a_call(spawn, sent):
     assert b"Traceback" not in server.errors.read_bytes()
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize(
     ("arguments", "variables", "told"),
     [

@@ -26,6 +26,7 @@ def free_port():
         return found.getsockname()[1]
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("ending", ["input", "signal"])
 def test_a_server_over_stdio_sends_what_it_did_before_it_ends(spawn, collector, ending):
     server = spawn(**collector.variables)
@@ -64,6 +65,7 @@ def test_a_message_that_is_none_has_a_span_without_what_was_sent(spawn, collecto
     assert SECRET.encode() not in collector.bodies
 
 
+@pytest.mark.cover_processes
 def test_a_server_over_http_takes_the_trace_of_header_and_message(serve, stop, collector):  # noqa: F811
     server = serve(VOICEGW_MCP_TOKEN=TOKEN, OTEL_SERVICE_NAME="gateway-eu", **collector.variables)
     other = TRACEPARENT.replace("4bf92f35", "11111111")
@@ -104,6 +106,7 @@ def test_a_server_over_http_takes_the_trace_of_header_and_message(serve, stop, c
     assert TOKEN.encode() not in collector.bodies
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("collects", ["nobody", "silence"])
 def test_a_collector_that_does_not_answer_holds_up_neither_answers_nor_the_end(spawn, collects):
     with receiving(hang=True) as receiver:
@@ -118,6 +121,7 @@ def test_a_collector_that_does_not_answer_holds_up_neither_answers_nor_the_end(s
         assert json.loads(line)["jsonrpc"] == "2.0"
 
 
+@pytest.mark.cover_processes
 def test_without_the_extra_the_server_starts_and_says_what_to_install(spawn, tmp_path, collector):
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nsys.modules['opentelemetry.exporter.otlp.proto.http.trace_exporter'] = None\n"

@@ -169,6 +169,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.cover_processes
 @pytest.mark.skipif(not hasattr(engine.os, "fork"), reason="there is no fork here")
 def test_after_a_fork_the_child_loads_its_own():
     done = subprocess.run(

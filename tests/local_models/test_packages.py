@@ -36,6 +36,7 @@ def run(tmp_path, code):
     )
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize(("name", "make"), [("whisper", "STT"), ("kokoro", "TTS"), ("piper", "TTS")])
 def test_a_missing_package_is_an_import_error_that_names_the_extra(tmp_path, name, make):
     done = run(
@@ -57,6 +58,7 @@ asyncio.run(inference.preload())
         assert f"pip install 'voicegw-mcp[{name}]'" in line
 
 
+@pytest.mark.cover_processes
 def test_preload_imports_the_package_and_no_plugin_of_a_server(tmp_path):
     done = run(
         tmp_path,

@@ -181,6 +181,7 @@ if sys.argv[2] == "thrown away":
 """
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("how", ["thrown away", "under way at the end of the program"])
 async def test_a_request_nobody_ends_is_one_cancelled_row(desk, how):
     server = await desk.start("openai")

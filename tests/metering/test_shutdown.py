@@ -105,6 +105,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.cover_processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 async def test_a_child_that_ends_leaves_the_requests_of_its_parent_alone(desk):
     openai = await desk.start("openai")

@@ -46,6 +46,7 @@ assert hasattr(sys.modules["livekit.plugins.anthropic"], "LLM")
 """
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize("program", [BESIDE, NOW], ids=["beside the loop", "where none runs"])
 def test_the_plugin_of_a_throttle_stack_is_loaded_when_an_instance_is_made(tmp_path, program):
     file = tmp_path / "voicegw.yaml"

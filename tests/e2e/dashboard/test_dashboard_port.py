@@ -52,6 +52,7 @@ def test_the_usual_port_that_is_taken_stops_nothing_and_one_that_was_asked_for_d
         listen_second(place(taken))
 
 
+@pytest.mark.cover_processes
 def test_the_page_and_the_api_are_on_both_ports(serve, stop, free):  # noqa: F811 - a fixture
     server = serve("serve", "--dashboard-port", str(free), VOICEGW_MCP_TOKEN=TOKEN)
     with http(TOKEN) as client:
@@ -74,6 +75,7 @@ def test_a_dashboard_that_is_switched_off_is_on_no_port(serve, stop, config, env
     assert "dashboard.enabled is false" in refused.stderr
 
 
+@pytest.mark.cover_processes
 def test_ports_that_cannot_be_had_stop_the_start_with_a_sentence(environment, config, tmp_path, taken):
     refused = run(environment, tmp_path, "serve", "-p", "0", "--dashboard-port", str(taken))
     assert (refused.returncode, refused.stdout) == (3, "")
@@ -87,6 +89,7 @@ def test_ports_that_cannot_be_had_stop_the_start_with_a_sentence(environment, co
     assert "leave dashboard.host out" in open_to_all.stderr
 
 
+@pytest.mark.cover_processes
 def test_a_file_that_is_broken_keeps_no_dashboard_from_starting(serve, stop, config):  # noqa: F811 - as above
     config.write_text("projects: [\n")
     server = serve("serve", "--dashboard-port", "0", VOICEGW_MCP_TOKEN=TOKEN)

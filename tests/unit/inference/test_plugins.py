@@ -38,6 +38,7 @@ sys.meta_path.insert(0, Hidden)
 """
 
 
+@pytest.mark.cover_processes
 def test_without_livekit_the_import_names_the_extra():
     out = run(
         "HIDDEN = {'livekit'}" + HIDE + "try:\n    from voicegw_mcp import inference\n"
@@ -47,6 +48,7 @@ def test_without_livekit_the_import_names_the_extra():
     assert "pip install 'voicegw-mcp[inference]'" in out
 
 
+@pytest.mark.cover_processes
 def test_without_livekit_no_plugin_is_found():
     assert run(
         "import voicegw_mcp.inference.plugins as p\nHIDDEN = {'livekit', 'livekit.plugins'}"
@@ -67,6 +69,7 @@ def test_a_missing_plugin_names_its_extra(configure):
         assert caught.value.name == f"livekit.plugins.{provider}"
 
 
+@pytest.mark.cover_processes
 def test_installed_plugins_are_found_without_loading_one():
     out = run(
         "import sys\nfrom voicegw_mcp.inference import plugins\n"
@@ -75,6 +78,7 @@ def test_installed_plugins_are_found_without_loading_one():
     assert out == "True True False\n"
 
 
+@pytest.mark.cover_processes
 def test_an_installed_plugin_that_is_no_provider_type_is_used_by_its_name(tmp_path):
     plugin = tmp_path / "livekit" / "plugins" / "brandnew"
     plugin.mkdir(parents=True)
@@ -143,6 +147,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.cover_processes
 def test_preloading_keeps_the_loop_turning_and_registers_all(tmp_path):
     path = tmp_path / "voicegw.yaml"
     path.write_text(FILE)

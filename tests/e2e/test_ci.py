@@ -124,12 +124,12 @@ def test_the_workflow_is_one_that_github_takes_and_writes_no_expression_into_a_s
     assert set(STEPS) > FAILING
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_every_step_passes_on_a_gateway_that_is_well(step, name):
-    found = step(name)
-    assert (found.returncode, found.stderr) == (0, "")
-    if "voicegw call" in STEPS[name]:
-        assert json.loads(found.stdout)
+def test_every_step_passes_on_a_gateway_that_is_well(step):
+    for name, text in STEPS.items():
+        found = step(name)
+        assert (found.returncode, found.stderr) == (0, ""), name
+        if "voicegw call" in text:
+            assert json.loads(found.stdout)
 
 
 def test_steps_fail_on_a_gateway_that_costs_too_much_and_is_too_slow(step, spend):

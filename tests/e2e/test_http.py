@@ -259,14 +259,14 @@ def test_a_slash_too_many_or_too_few_gives_no_redirect(serve):
 
 
 @pytest.mark.cover_processes
-@pytest.mark.parametrize("named", ["%FF", "%00", "%E2%80%A6", "../x", "", "a&session_id=b"])
-def test_an_odd_session_of_an_event_stream_is_refused(serve, named):
+def test_an_odd_session_of_an_event_stream_is_refused(serve):
     server = serve()
     with http() as client:
-        answer = client.post(f"{server.base}/messages/?session_id={named}", json=INITIALIZE)
-        assert answer.status_code == (404 if named else 400)
-        assert answer.json()["error"]["code"] == "VALIDATION_ERROR"
-        assert "Traceback" not in server.errors.read_text()
+        for named in ("%FF", "%00", "%E2%80%A6", "../x", "", "a&session_id=b"):
+            answer = client.post(f"{server.base}/messages/?session_id={named}", json=INITIALIZE)
+            assert answer.status_code == (404 if named else 400), named
+            assert answer.json()["error"]["code"] == "VALIDATION_ERROR", named
+    assert "Traceback" not in server.errors.read_text()
 
 
 @pytest.mark.cover_processes
@@ -324,18 +324,18 @@ def test_a_large_body_is_refused_with_and_without_a_length(serve):
         assert client.get(f"{server.base}/health").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/mcp", "/mcp/", "/sse"])
-def test_call_reaches_it_by_url_and_sends_the_token_of_a_variable(serve, environment, tmp_path, path):
+def test_call_reaches_it_by_url_and_sends_the_token_of_a_variable(serve, environment, tmp_path):
     server = serve(VOICEGW_MCP_TOKEN=TOKEN)
-    asked = ("call", "list_providers", "--url", f"{server.base}{path}")
-    good = run(environment, tmp_path, *asked, "--token-env", "MY_TOKEN", MY_TOKEN=TOKEN)
-    assert (good.returncode, good.stderr) == (0, "")
-    assert "deepgram" in good.stdout
-    for arguments, token in (((), ""), (("--token-env", "MY_TOKEN"), OTHER)):
-        bad = run(environment, tmp_path, *asked, *arguments, MY_TOKEN=token)
-        assert bad.returncode == 1
-        assert "token" in bad.stdout + bad.stderr
-        assert "fake-token" not in bad.stdout + bad.stderr
+    for path in ("/mcp", "/mcp/", "/sse"):
+        asked = ("call", "list_providers", "--url", f"{server.base}{path}")
+        good = run(environment, tmp_path, *asked, "--token-env", "MY_TOKEN", MY_TOKEN=TOKEN)
+        assert (good.returncode, good.stderr) == (0, ""), path
+        assert "deepgram" in good.stdout
+        for arguments, token in (((), ""), (("--token-env", "MY_TOKEN"), OTHER)):
+            bad = run(environment, tmp_path, *asked, *arguments, MY_TOKEN=token)
+            assert bad.returncode == 1, path
+            assert "token" in bad.stdout + bad.stderr
+            assert "fake-token" not in bad.stdout + bad.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)

@@ -1,6 +1,9 @@
 """The short forms of the sections that trace nothing: they run in the test's own process, one round after the other."""
 
+import pytest
 from tests.chaos import first_starts, plans, reload, undo, writers
+
+pytestmark = pytest.mark.unmeasured
 
 
 def in_turn(items, make, _progress):

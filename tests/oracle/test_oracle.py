@@ -1,6 +1,8 @@
+import pytest
 from tests.oracle.comparison import compare
 
 
+@pytest.mark.unmeasured
 def test_reports_on_many_calls_equal_an_independent_sum_to_the_nano_dollar_whatever_the_clocks_do(tmp_path):
     """The short form; a million calls: python -m tests.oracle."""
     comparison = compare(tmp_path, 25_000)

@@ -136,6 +136,7 @@ async def test_a_csv_has_a_column_for_every_key_and_units_are_columns(site, hous
     assert answer.headers["content-disposition"] == 'attachment; filename="voicegw-logs.csv"'
 
 
+@pytest.mark.unmeasured
 async def test_an_export_holds_no_more_than_some_pages_in_memory(site, house):
     message = "x" * 2000
     for part in range(8):

@@ -49,6 +49,7 @@ async def refuse(agent, house, tool, arguments, code="VALIDATION_ERROR", field=N
     return error
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("value", BAD_IDS.values(), ids=BAD_IDS)
 @pytest.mark.parametrize(
     ("tool", "arguments", "field"), IDS, ids=[f"{tool}.{field}" for tool, _, field in IDS]
@@ -58,6 +59,7 @@ async def test_an_id_outside_the_grammar_is_refused(agent, house, tool, argument
     assert len(error["message"]) < 400
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("value", BAD_IDS.values(), ids=BAD_IDS)
 @pytest.mark.parametrize(
     ("tool", "field", "code"),
@@ -226,6 +228,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("tool", "arguments", "code", "field", "hint"),
     CASES,

@@ -155,6 +155,7 @@ def draw(chance):
     return tool.name, arguments
 
 
+@pytest.mark.unmeasured
 async def test_who_is_bound_to_a_project_is_told_what_a_gateway_without_the_others_tells(bound, alone):
     chance = random.Random(1)  # noqa: S311 - the same calls every time
     compared = 0

@@ -124,6 +124,7 @@ async def test_get_health_tells_of_rows_of_the_future_until_their_time_has_come(
     assert await told() == []
 
 
+@pytest.mark.unmeasured
 async def test_rows_of_the_first_and_the_last_moment_there_is_leave_every_report_working(house, agent):
     await house.log(row("first", -NOW), row("now"), row("last", 7_258_118_399_999 - NOW))
     for zone in ("UTC", "Pacific/Kiritimati", "America/New_York"):

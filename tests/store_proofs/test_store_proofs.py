@@ -1,5 +1,6 @@
 """The short forms of the sections."""
 
+import pytest
 from tests.chaos.short import run_short
 from tests.store_proofs import backups, damage
 
@@ -24,6 +25,7 @@ def test_whatever_call_of_a_command_fails_or_is_its_last_nothing_is_lost_and_the
     assert figures["rounds: ENOSPC"] >= 3
 
 
+@pytest.mark.unmeasured
 def test_no_damage_crashes_a_report_or_changes_a_total_in_silence(tmp_path, monkeypatch):
     monkeypatch.setattr(damage, "ROWS", 300)
     section = damage.run(12, 7, tmp_path, quiet)

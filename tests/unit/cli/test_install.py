@@ -100,6 +100,7 @@ def test_a_second_time_nothing_is_written(voicegw, home, client, form, url):
     del form
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("client", "form", "url"), FORMS)
 def test_another_entry_of_the_name_is_kept_without_force_and_replaced_with_it(
     voicegw, home, client, form, url

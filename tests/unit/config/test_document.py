@@ -362,6 +362,7 @@ def edits_for(draw, data):
 RELAXED = settings(max_examples=300, suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.unmeasured
 @RELAXED
 @given(st.data())
 def test_edit_means_what_it_says_and_is_undone_byte_for_byte(data):
@@ -391,6 +392,7 @@ def test_edit_means_what_it_says_and_is_undone_byte_for_byte(data):
     assert restored(new, excerpt) == text
 
 
+@pytest.mark.unmeasured
 @RELAXED
 @given(st.data())
 def test_added_entry_changes_no_other_line_and_its_deletion_restores_the_bytes(data):
@@ -414,6 +416,7 @@ def test_added_entry_changes_no_other_line_and_its_deletion_restores_the_bytes(d
     assert apply_edits(new, [Edit(path, DELETE)]) == text
 
 
+@pytest.mark.unmeasured
 @RELAXED
 @given(st.data())
 def test_deleted_entry_takes_only_its_lines(data):
@@ -440,6 +443,7 @@ def test_deleted_entry_takes_only_its_lines(data):
     assert any("".join((text[:n] + text[n + len(own) :]).split()) == "".join(new.split()) for n in places)
 
 
+@pytest.mark.unmeasured
 @RELAXED
 @given(VALUES, st.sampled_from(["", '"', "'"]))
 def test_emitted_values_round_trip(value, like):

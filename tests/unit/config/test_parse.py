@@ -136,6 +136,7 @@ def test_an_anchor_that_is_given_anew_means_the_node_before_the_alias():
     assert parse("a: &x 1\nb: *x\nc: &x 2\nd: *x\n").data == {"a": 1, "b": 1, "c": 2, "d": 2}
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("loader", [parsing.Loader, yaml.SafeLoader])
 def test_data_and_places_are_those_of_pyyaml(loader, monkeypatch):
     monkeypatch.setattr(parsing, "Loader", loader)

@@ -57,6 +57,7 @@ def our_rollup(path):
     return query(path, "SELECT SUM(requests), SUM(cost_nanousd) FROM rollup GROUP BY grain_s")
 
 
+@pytest.mark.unmeasured
 @SAMPLES
 async def test_totals_equal_sql_over_the_original_to_the_nano_dollar(tmp_path, sample):
     async with opened(tmp_path) as gateway:
@@ -70,6 +71,7 @@ async def test_totals_equal_sql_over_the_original_to_the_nano_dollar(tmp_path, s
         assert our_sums(ours, column) == original_sums(sample, column)
 
 
+@pytest.mark.unmeasured
 @SAMPLES
 async def test_units_and_latencies_of_a_sample_arrive_whole(tmp_path, sample):
     async with opened(tmp_path) as gateway:
@@ -89,6 +91,7 @@ async def test_units_and_latencies_of_a_sample_arrive_whole(tmp_path, sample):
     assert ours == theirs
 
 
+@pytest.mark.unmeasured
 @SAMPLES
 async def test_a_second_run_adds_nothing(tmp_path, sample):
     async with opened(tmp_path) as gateway:
@@ -100,6 +103,7 @@ async def test_a_second_run_adds_nothing(tmp_path, sample):
     assert set(our_rollup(tmp_path / "ours.db")) == {(5000, first.cost_nanousd)}
 
 
+@pytest.mark.unmeasured
 async def test_both_samples_go_into_one_store(tmp_path):
     async with opened(tmp_path) as gateway:
         reports = [await import_from(gateway, sample) for sample in (OLD, NEW)]
@@ -109,6 +113,7 @@ async def test_both_samples_go_into_one_store(tmp_path):
     ]
 
 
+@pytest.mark.unmeasured
 async def test_a_run_that_was_interrupted_is_completed_by_the_next_one(tmp_path):
     def interrupted(done, _total):
         if done == 4000:
@@ -125,6 +130,7 @@ async def test_a_run_that_was_interrupted_is_completed_by_the_next_one(tmp_path)
     assert set(our_rollup(tmp_path / "ours.db")) == {(5000, report.cost_nanousd)}
 
 
+@pytest.mark.unmeasured
 async def test_progress_counts_rows_from_none_to_all(tmp_path):
     seen = []
     async with opened(tmp_path) as gateway:
@@ -132,6 +138,7 @@ async def test_progress_counts_rows_from_none_to_all(tmp_path):
     assert seen == [(0, 5000), (2000, 5000), (4000, 5000), (5000, 5000)]
 
 
+@pytest.mark.unmeasured
 async def test_rows_that_make_no_sense_are_counted_and_the_others_kept(tmp_path):
     source = tmp_path / "v.db"
     shutil.copyfile(OLD, source)
@@ -175,6 +182,7 @@ async def test_a_source_that_is_no_voicegateway_store_is_about_the_file(tmp_path
             pass
 
 
+@pytest.mark.unmeasured
 async def test_a_broken_file_refuses_entries_and_takes_rows(tmp_path):
     async with opened(tmp_path, "providers: [") as gateway, open_source(OLD) as source:
         with pytest.raises(ConfigInvalid):

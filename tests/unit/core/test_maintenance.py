@@ -103,6 +103,7 @@ async def test_closing_in_the_middle_of_a_round_leaves_a_sound_store(tmp_path, s
         await gateway.close()
 
 
+@pytest.mark.unmeasured
 async def test_an_import_leaves_out_what_may_have_been_pruned_and_counts_it(tmp_path, pytestconfig):
     sample = pytestconfig.rootpath / "tests" / "data" / "voicegateway-0.27.0.db"
     gateway = opened(tmp_path, "timezone: UTC\n")

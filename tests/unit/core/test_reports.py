@@ -347,6 +347,7 @@ def test_whatever_the_groups_all_requests_are_counted(path, group_by):
     assert ask(path, latency, window, group_by=group_by).overall.request_count == counted(RECORDS)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("group_by", [None, *COST_GROUPS])
 def test_a_cost_report_of_any_size_stays_small_and_its_splits_still_add_up(wide_path, group_by):
     report = ask(wide_path, costs, WIDE, group_by=group_by)

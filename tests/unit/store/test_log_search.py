@@ -185,6 +185,7 @@ def _few_looks_before_the_indexes(request, monkeypatch):
     monkeypatch.setattr("voicegw_mcp.store.error_search._SCANNED", 2)
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     log=logs(),

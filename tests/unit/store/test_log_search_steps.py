@@ -117,6 +117,7 @@ def _cells_in_order_are_fewer_than_the_logs_have(monkeypatch):
     monkeypatch.setattr("voicegw_mcp.store.log_search._MOST_REACHED", 100)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("projects", [(), ("p1",)])
 @pytest.mark.parametrize("fields", RARE.values(), ids=RARE)
 def test_a_log_eight_times_as_long_is_not_searched_longer(short_and_long, fields, projects):

@@ -68,6 +68,7 @@ async def prune_all(store, before_ms):
     return done
 
 
+@pytest.mark.unmeasured
 @given(seed=st.integers(0, 2**32), days=st.integers(1, 12))
 @settings(max_examples=8)
 def test_every_report_is_the_same_before_and_after_pruning(tmp_path_factory, seed, days):

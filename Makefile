@@ -33,6 +33,8 @@ run: $(VENV)/.run ## Serve a scratch gateway in .run/ on loopback: /mcp and /sse
 demo: $(VENV)/.run ## A whole agent conversation on a scratch gateway, over real stdio
 	$(BIN)/python examples/agent_conversation.py
 
+# Without compiled modules every process that a test starts, and every run, compiles the source anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.test ## All tests, with branch coverage
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
 

@@ -5,7 +5,7 @@ from tests import npm
 from tests.conformance import restarts, suite
 from tests.conformance.scene import Scene
 
-ROUNDS = 4
+ROUNDS = 2
 
 
 @pytest.fixture(scope="session")

@@ -170,7 +170,6 @@ async def test_the_token_s_role_and_name_hold_over_every_transport(serve, stop, 
     assert "fake-token" not in server.errors.read_text()
 
 
-@pytest.mark.cover_processes
 def test_a_wrong_or_missing_token_is_refused_on_every_path_but_health(serve):
     server = serve(VOICEGW_MCP_TOKEN=TOKEN)
     assert TOKEN.encode() not in server.seen
@@ -259,17 +258,16 @@ def test_a_slash_too_many_or_too_few_gives_no_redirect(serve):
 
 
 @pytest.mark.cover_processes
-def test_an_odd_session_of_an_event_stream_is_refused(serve):
+def test_an_odd_session_of_an_event_stream_is_refused(serve, stop):
     server = serve()
     with http() as client:
         for named in ("%FF", "%00", "%E2%80%A6", "../x", "", "a&session_id=b"):
             answer = client.post(f"{server.base}/messages/?session_id={named}", json=INITIALIZE)
             assert answer.status_code == (404 if named else 400), named
             assert answer.json()["error"]["code"] == "VALIDATION_ERROR", named
-    assert "Traceback" not in server.errors.read_text()
+    assert stop(server) == 0
 
 
-@pytest.mark.cover_processes
 def test_who_reads_no_answers_is_given_no_more(serve):
     server = serve()
     with http() as client, event_stream(client, server.sse) as endpoint:
@@ -281,7 +279,6 @@ def test_who_reads_no_answers_is_given_no_more(serve):
         assert answer.json()["error"]["code"] == "SERVER_UNREACHABLE"
 
 
-@pytest.mark.cover_processes
 def test_unknown_paths_have_the_one_error_shape(serve):
     server = serve()
     with http(follow_redirects=False) as client:
@@ -306,7 +303,6 @@ def test_unknown_paths_have_the_one_error_shape(serve):
         assert "server" not in head.headers
 
 
-@pytest.mark.cover_processes
 def test_a_large_body_is_refused_with_and_without_a_length(serve):
     server = serve()
     large = b" " * (5 * 1024 * 1024)
@@ -375,7 +371,6 @@ def test_a_signal_ends_it_although_a_stream_is_open(serve, stop, number):
         assert stop(server, number) == 0
 
 
-@pytest.mark.cover_processes
 def test_a_token_added_while_it_runs_closes_it_and_one_taken_out_is_refused(serve, config):
     before = config.read_text()
     server = serve(OPS_TOKEN=OTHER, VIEW_TOKEN="fake-token-0003")

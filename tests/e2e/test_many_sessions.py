@@ -163,7 +163,6 @@ def test_streams_of_streamable_http_that_die_leave_sessions_only_until_these_are
     assert observe_until(server, before) == before
 
 
-@pytest.mark.cover_processes
 def test_one_session_too_many_is_told_when_to_come_again_and_finds_room_when_another_has_gone(
     server, streams
 ):

@@ -66,6 +66,7 @@ def insert(environment, *records):
         connection.execute("COMMIT")
 
 
+@pytest.mark.cover_processes
 @pytest.mark.parametrize(("way", "era"), WAYS)
 async def test_a_call_that_follows_the_log_ends_when_its_token_is_not_what_it_was(
     serve, stop, config, environment, way, era
@@ -116,7 +117,6 @@ async def test_a_delete_is_refused_when_the_token_was_changed_while_its_person_w
     assert stop(server) == 0
 
 
-@pytest.mark.cover_processes
 @pytest.mark.parametrize(("way", "era"), WAYS)
 async def test_a_delete_is_refused_when_the_token_was_taken_out_of_secrets_env_meanwhile(
     serve, stop, config, way, era
@@ -160,6 +160,7 @@ def test_a_stream_that_was_opened_without_a_token_ends_once_one_is_asked_for(ser
     assert stop(server) == 0
 
 
+@pytest.mark.cover_processes
 def test_a_session_ends_when_its_token_is_bound_to_other_projects(serve, stop, config):
     """Else it would be told of what it subscribed to before."""
     before = config.read_text()

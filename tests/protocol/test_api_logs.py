@@ -168,10 +168,10 @@ async def test_an_export_that_fails_in_the_middle_does_not_end_like_a_whole_one(
     await house.log(*numbered(logs.EXPORTED_AT_ONCE + 1))
     read = logs.log_page
 
-    async def once(*arguments, cursor, **options):
+    def once(*arguments, cursor, **options):
         if cursor is not None:
             raise StoreUnavailable("The store is locked.", hint="Wait.")
-        return await read(*arguments, cursor=cursor, **options)
+        return read(*arguments, cursor=cursor, **options)
 
     monkeypatch.setattr(logs, "log_page", once)
     answer = await site.get("/v1/logs", accept=kind)

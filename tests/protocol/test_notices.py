@@ -234,15 +234,15 @@ async def test_who_is_bound_to_projects_hears_of_their_rows_only(house, gateway,
 async def test_a_look_that_fails_is_made_again(house, gateway, monkeypatch):
     async with subscribed(gateway, "legacy", "voicegw://logs") as (_, ears):
         store = await gateway.store()
-        working, failures = store.read, []
+        working, failures = store.ask, []
 
-        async def failing(*arguments):
+        async def failing(*arguments, **options):
             if len(failures) < 2:
                 failures.append(1)
                 raise notices.StoreUnavailable("locked") if len(failures) == 1 else RuntimeError("a bug")
-            return await working(*arguments)
+            return await working(*arguments, **options)
 
-        monkeypatch.setattr(store, "read", failing)
+        monkeypatch.setattr(store, "ask", failing)
         await house.log(request_record(id="a"))
         await ears.hear("voicegw://logs")
         assert len(failures) == 2

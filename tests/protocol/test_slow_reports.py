@@ -17,14 +17,15 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 HANGS_S = 30
 
 
+def without_end(reads, *_, **__):
+    return reads.read(ENDLESS)
+
+
 @pytest.fixture
 def endless_sessions(monkeypatch):
     """Grouping by session never ends, as in a log without end."""
 
-    async def read_sessions(reads, *_, **__):
-        return await reads.read(ENDLESS)
-
-    monkeypatch.setattr(costs, "read_sessions", read_sessions)
+    monkeypatch.setattr(costs, "read_sessions", without_end)
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -50,11 +51,8 @@ async def test_at_the_deadline_a_query_is_stopped_and_the_next_call_answered(hou
 
 @pytest.mark.parametrize("era", ERAS)
 async def test_a_resource_that_takes_too_long_is_ended_too(house, era, monkeypatch):
-    async def never(*_, **__):
-        await anyio.sleep_forever()
-
     monkeypatch.setattr(server, "DEADLINE_S", 0.2)
-    monkeypatch.setattr(journal, "list_changes", never)
+    monkeypatch.setattr(journal, "list_changes", without_end)
     async with house.agent(mode=era) as agent:
         with anyio.fail_after(HANGS_S), pytest.raises(MCPError) as refusal:
             await agent.resource("voicegw://changes")

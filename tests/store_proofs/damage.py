@@ -226,10 +226,10 @@ def _repaired(path: Path, saved: Path, held: Any, counted: Counter[str], wrong: 
 class _Unchecked(Agreed):
     """Takes everything for compared."""
 
-    async def require(self, *_: Any) -> None:
+    def require(self, *_: Any) -> None:
         pass
 
-    async def require_whole(self, *_: Any) -> None:
+    def require_whole(self, *_: Any) -> None:
         pass
 
 

@@ -23,6 +23,7 @@ BRACKETS: Final = 2
 """How much longer a whole list or map of some values is than these, each with its comma."""
 
 _AT_ONCE: Final = 64
+"""Values that are viewed before it is known how long they are."""
 
 OTHER: Final = "(other)"
 """The key under which a map that was cut shows the rest."""
@@ -45,20 +46,9 @@ def fitting(sizes: Iterable[int], budget: int) -> int:
 
 
 def fitting_values(values: Sequence[BaseModel], budget: int) -> int:
-    """Return how many of the first ``values`` fit into ``budget`` (bytes) together.
-
-    One look at many values takes half as long as one at each: those that fit are guessed from the length of all, and
-    counted from there.
-    """
-    whole = json_bytes(values) - BRACKETS
-    if whole <= budget:
-        return len(values)
-    count = max(0, budget) * len(values) // whole
-    left = budget - (json_bytes(values[:count]) - BRACKETS if count else 0)
-    while left < 0:
-        count -= 1
-        left += json_bytes(values[count])
-    return count + fitting(map(json_bytes, values[count:]), left)
+    """Return how many of the first ``values`` fit into ``budget`` (bytes) together."""
+    size = json_bytes(values) - BRACKETS
+    return len(values) if size <= budget else _count_fitting(values, size, budget)
 
 
 def fitting_views(items: Sequence[T], view: Callable[[Sequence[T]], Sequence[M]], budget: int) -> list[M]:
@@ -70,11 +60,26 @@ def fitting_views(items: Sequence[T], view: Callable[[Sequence[T]], Sequence[M]]
         budget: bytes of compact JSON.
     """
     views: list[M] = []
-    for first in range(0, len(items), _AT_ONCE):
-        made = view(items[first : first + _AT_ONCE])
-        fit = fitting_values(made, budget)
-        views += made[:fit]
-        if fit < len(made) or first + len(made) == len(items):
-            break
-        budget -= json_bytes(made) - BRACKETS
+    at_once = _AT_ONCE
+    while len(views) < len(items):
+        made = view(items[len(views) : len(views) + at_once])
+        size = json_bytes(made) - BRACKETS
+        if size > budget:
+            return [*views, *made[: _count_fitting(made, size, budget)]]
+        views += made
+        budget -= size
+        at_once = budget * len(made) // size + 1  # as many as fit when the others are as long, and one more
     return views
+
+
+def _count_fitting(values: Sequence[BaseModel], size: int, budget: int) -> int:
+    """Return how many of the first ``values``, of ``size`` bytes together, fit into a smaller ``budget``.
+
+    One look at many takes half as long as one at each: how many is guessed, and counted from there.
+    """
+    count = max(0, budget) * len(values) // size
+    left = budget - (json_bytes(values[:count]) - BRACKETS if count else 0)
+    while left < 0 and count:
+        count -= 1
+        left += json_bytes(values[count])
+    return count + fitting(map(json_bytes, values[count:]), left)

@@ -149,9 +149,10 @@ def _report(
         )
         if drawn.keys() - counted.keys():  # latencies of no request
             raise damaged(reads.path)
+        complete = complete and len(counted) <= _MOST_BUCKETS
         timed = [
             (iso(start, window.timezone), _Tally(*counted[start], *drawn.get(start, ())))
-            for start in sorted(counted, reverse=True)
+            for start in sorted(counted, reverse=True)[:_MOST_BUCKETS]
         ]
     else:
         values = read_parts(reads, [*of_sums, *of_spread])

@@ -46,7 +46,7 @@ def first_of_series(query: LogFilter, limit: int, after: Place | None) -> Statem
     newest = order is NEWEST
     last = (
         "SELECT timestamp_ms FROM main.requests INDEXED BY requests_by_series WHERE series_id = chosen.series_id "
-        f"AND {time_tests(query, values, after)} {order.by_time} LIMIT 1 OFFSET {limit - 1}"
+        f"AND {time_tests(query, values, after)} ORDER BY timestamp_ms {order.direction} LIMIT 1 OFFSET {limit - 1}"
     )
     # Of a series with fewer rows than a page all are meant that the query's own bound leaves.
     if newest:

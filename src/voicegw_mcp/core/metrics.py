@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _EVER: Final = Window("all", 0, LATEST_MS, "UTC")
-_MANY_SERIES: Final = 100
-"""So many are put together in a thread: the event loop would stand still for milliseconds."""
 _MOST_REASONS: Final = 20
 
 

@@ -114,6 +114,7 @@ class Deepgram(Provider):
             if isinstance(message, bytes):
                 size += len(message)
                 before, call.audio_ms = call.audio_ms, size // bytes_per_ms
+                self.tell()
                 loud = max(map(abs, array("h", message)), default=0) > formulas.LOUD
                 silence = 0 if loud else silence + len(message)
                 if loud and not spoken:

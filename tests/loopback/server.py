@@ -59,7 +59,7 @@ class Provider:
         self.calls: list[Call] = []
         self.origin = ""
         self._numbers: Counter[str] = Counter()
-        self._arrived = asyncio.Event()
+        self._told = asyncio.Event()
         self._transports: WeakSet[asyncio.Transport] = WeakSet()
 
     # What a provider's module says.
@@ -95,9 +95,20 @@ class Provider:
         """Wait, at most 20 s, until a door had so many requests; return the last of them."""
         async with asyncio.timeout(20):
             while self._numbers[door] < number:
-                self._arrived.clear()
-                await self._arrived.wait()
+                self._told.clear()
+                await self._told.wait()
         return self.of(door)[number - 1]
+
+    async def hearing(self, door: str, audio_ms: int) -> None:
+        """Wait, at most 20 s, until the last request of a door brought so much audio, where the door tells of it."""
+        async with asyncio.timeout(20):
+            while not self.of(door) or self.of(door)[-1].audio_ms < audio_ms:
+                self._told.clear()
+                await self._told.wait()
+
+    def tell(self) -> None:
+        """Let those who wait for a request look at it again."""
+        self._told.set()
 
     # What happens to a request.
 
@@ -107,7 +118,7 @@ class Provider:
         call = Call(door, self._numbers[door])
         call.fault = self.faults.take(call)
         self.calls.append(call)
-        self._arrived.set()
+        self.tell()
         return call
 
     def refusal(self, status: int, fault: Fault | None = None) -> web.Response:

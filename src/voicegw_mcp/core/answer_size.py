@@ -51,6 +51,17 @@ def fitting_values(values: Sequence[BaseModel], budget: int) -> int:
     return len(values) if size <= budget else _count_fitting(values, size, budget)
 
 
+def fitting_shown(shown: Iterable[tuple[M, int]], budget: int) -> list[M]:
+    """Return the first values that fit into ``budget`` (bytes) together; each comes with its ``json_bytes``."""
+    kept: list[M] = []
+    for value, size in shown:
+        budget -= size
+        if budget < 0:
+            break
+        kept.append(value)
+    return kept
+
+
 def fitting_views(items: Sequence[T], view: Callable[[Sequence[T]], Sequence[M]], budget: int) -> list[M]:
     """Return what is shown of the first ``items``, as many as fit into ``budget`` (bytes); hardly more are viewed.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.core.periods import BucketUnit
     from voicegw_mcp.store.part_reading import Values
-    from voicegw_mcp.store.parts import Part
+    from voicegw_mcp.store.parts import Part, TimedRow
     from voicegw_mcp.store.reader import Reads
     from voicegw_mcp.store.rollups import SeriesFilter
 
@@ -34,7 +34,7 @@ class TimedKind(Protocol):
 
     def __call__(
         self, start_ms: int, end_ms: int, buckets: LocalBuckets, largest_ms: int, only: SeriesFilter
-    ) -> Part[Any]:
+    ) -> Part[TimedRow]:
         """Return the part for a span."""
         ...
 
@@ -87,7 +87,7 @@ def read_newest(
             for kind in kinds
         ]
         values = read_parts(reads, [*also, *(part for own in parts for part in own)])
-        found = [_added(row for part in own for row in values.of(part)) for own in parts]
+        found = [_added(map(values.of, own)) for own in parts]
         if complete or len(found[0]) >= most:
             return values, found, complete
         days *= 4
@@ -113,11 +113,12 @@ def _settled(spans: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
             yield start, end
 
 
-def _added(rows: Iterable[Sequence[int]]) -> dict[int, Sums]:
-    """Return the sums of rows by their first number: one bucket may lie in two parts."""
+def _added(parts: Iterable[Iterable[TimedRow]]) -> dict[int, Sums]:
+    """Return the sums of parts by bucket: one bucket may lie in two parts."""
     found: dict[int, Sums] = {}
-    for row in rows:
-        known = found.get(row[0])
-        own = row[1:]
-        found[row[0]] = tuple(own) if known is None else tuple(map(sum, zip(known, own, strict=True)))
+    for part in parts:
+        own = dict(part)
+        for start in found.keys() & own.keys():
+            own[start] = tuple(map(sum, zip(found[start], own[start], strict=True)))
+        found.update(own)
     return found

@@ -7,12 +7,10 @@ to 0.01 ms. Both cover the requests that carry a latency, failed ones left out; 
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from pydantic import TypeAdapter
-
-from voicegw_mcp.core.answer_size import MOST_BYTES, OTHER, fitting_views, json_bytes
+from voicegw_mcp.core.answer_size import MOST_BYTES, OTHER, fitting_shown, json_bytes
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.buckets import read_newest
 from voicegw_mcp.core.periods import iso
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.domain import Window
     from voicegw_mcp.store.parts import HistogramRow, LatencyRow, SeriesRow
-    from voicegw_mcp.store.reader import Reader, Reads
+    from voicegw_mcp.store.reader import Reads
 
 LatencyGrouping = Literal["model", "provider", "project", "modality", "hour", "day"]
 
@@ -101,8 +99,8 @@ class _Tally(NamedTuple):
         }
 
 
-async def latency(
-    store: Reader,
+def latency(
+    reads: Reads,
     window: Window,
     *,
     project: str | None = None,
@@ -115,7 +113,7 @@ async def latency(
     """Return how fast the requests of a window were.
 
     Args:
-        store: an open store.
+        reads: the store.
         window: the span of time.
         project, modality, provider_id, model_id: limit the report; None means all.
         group_by: adds ``groups``: most requests first, hours and days in order of time.
@@ -125,16 +123,7 @@ async def latency(
         StoreUnavailable: the store cannot be read, or a histogram in it is damaged.
     """
     only = SeriesFilter(project, modality, provider_id, model_id)
-    return await store.ask(_report, window, only, group_by, tuple(percentiles))
-
-
-def _report(
-    reads: Reads,
-    window: Window,
-    only: SeriesFilter,
-    group_by: LatencyGrouping | None,
-    wanted: tuple[float, ...],
-) -> LatencyReport:
+    wanted = tuple(percentiles)
     spans = cut(window)
     of_sums, of_spread = (
         [SeriesLatencies(*span) for span in spans],
@@ -157,7 +146,8 @@ def _report(
     else:
         values = read_parts(reads, [*of_sums, *of_spread])
     sums, spread = only.among(values.of_all(of_sums)), only.among(values.of_all(of_spread))
-    by_model, folded = _models(_ranked(sums, spread, "model"), wanted)
+    models = _ranked(sums, spread, "model")
+    by_model, folded = _models(models, wanted)
     report = LatencyReport(
         period=window.period,
         project=only.project,
@@ -165,7 +155,7 @@ def _report(
         start=iso(window.start_ms, window.timezone),
         end=iso(window.end_ms, window.timezone),
         timezone=window.timezone,
-        overall=LatencyStats(**_tally(sums, spread).figures(wanted)),
+        overall=LatencyStats(**_whole(models).figures(wanted)),
         by_model=by_model,
         relative_error=RELATIVE_ERROR,
         truncated=folded or not complete or None,
@@ -179,6 +169,10 @@ def _report(
 def _tally(sums: Sequence[LatencyRow], spread: Sequence[HistogramRow]) -> _Tally:
     counts = [sum(column) for column in list(zip(*sums, strict=True))[4:]] or [0] * 6
     return _Tally._make((*counts, sum(row.ttfb for row in spread), sum(row.total for row in spread)))
+
+
+def _whole(ranked: Sequence[tuple[str, _Tally]]) -> _Tally:
+    return _Tally(*map(sum, zip(*(tally for _, tally in ranked), strict=True)))
 
 
 def _ranked(
@@ -207,11 +201,10 @@ def _models(
     entries: dict[str, LatencyStats] = {}
     left = _MODEL_BYTES
     for number, (name, tally) in enumerate(ranked):
-        stats = LatencyStats(**tally.figures(wanted))
-        left -= json_bytes(name) + json_bytes(stats)
+        stats, size = _show_stats(tally, wanted)
+        left -= json_bytes(name) + size
         if left < 0:
-            rest = _Tally(*map(sum, zip(*(tally for _, tally in ranked[number:]), strict=True)))
-            return {**entries, OTHER: LatencyStats(**rest.figures(wanted))}, True
+            return {**entries, OTHER: LatencyStats(**_whole(ranked[number:]).figures(wanted))}, True
         entries[name] = stats
     return entries, False
 
@@ -224,27 +217,31 @@ def _with_groups(
     reverse: bool,
 ) -> LatencyReport:
     """Return the report with as many groups as fit, the first of ``ranked``."""
-
-    def view(groups: Sequence[tuple[str, _Tally]]) -> list[LatencyGroup]:
-        return _groups().validate_python([{"key": key, **tally.figures(wanted)} for key, tally in groups])
-
-    kept = fitting_views(ranked, view, MOST_BYTES - json_bytes(report) - 40)
+    shown = (_show_group(key, tally, wanted) for key, tally in ranked)
+    kept = fitting_shown(shown, MOST_BYTES - json_bytes(report) - 40)
     cut_off = report.truncated or len(kept) < len(ranked)
     groups = kept[::-1] if reverse else kept
     return report.model_copy(update={"groups": groups, "truncated": cut_off or None})
 
 
-@cache
-def _groups() -> TypeAdapter[list[LatencyGroup]]:
-    """Return what makes groups in one go, in half the time of one by one."""
-    return TypeAdapter(list[LatencyGroup])
+@lru_cache(maxsize=1024)
+def _show_group(key: str, tally: _Tally, wanted: tuple[float, ...]) -> tuple[LatencyGroup, int]:
+    """Return a group and its length in bytes. Remembered: of hundreds of hours only the last one changes."""
+    group = LatencyGroup(key=key, **tally.figures(wanted))
+    return group, json_bytes(group)
+
+
+@lru_cache(maxsize=512)
+def _show_stats(tally: _Tally, wanted: tuple[float, ...]) -> tuple[LatencyStats, int]:
+    """Return what is shown of a model and its length in bytes."""
+    stats = LatencyStats(**tally.figures(wanted))
+    return stats, json_bytes(stats)
 
 
 def _average_ms(sum_us: int, count: int) -> float | None:
     return round(sum_us / count / 1000, 2) if count else None
 
 
-@lru_cache(maxsize=1024)
 def _percentiles(lanes: int, wanted: tuple[float, ...]) -> dict[str, float] | None:
     values = percentiles_of(lanes, wanted)
     names = (f"p{percent:g}" for percent in wanted)

@@ -13,7 +13,7 @@ from voicegw_mcp.core.costs import Spend, costs, spend, spend_today
 from voicegw_mcp.core.drafts import Plan
 from voicegw_mcp.core.entries import blaming, check_text, raw_entry, require_confirmation
 from voicegw_mcp.core.periods import day_window, iso, next_midnight_ms, resolve_window
-from voicegw_mcp.core.queries import ask_window
+from voicegw_mcp.core.queries import find_window
 from voicegw_mcp.domain import ENTRY_ID, Modality, check_id, to_nano_usd, to_usd
 from voicegw_mcp.errors import AlreadyExists, Conflict, InvalidInput, ReadOnly, nearest, quote
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from voicegw_mcp.core.catalog import Catalog, ProjectEntry
     from voicegw_mcp.core.gateway import Gateway
+    from voicegw_mcp.store.reader import Reads
 
 MAX_TAGS = 20
 MAX_TAG = 64
@@ -113,7 +114,7 @@ async def detail_project(gateway: Gateway, catalog: Catalog, entry: ProjectEntry
     zone, now_ms = catalog.timezone_of(entry), gateway.now_ms()
     until_now = resolve_window(period="week", start=None, end=None, timezone=zone, now_ms=now_ms)
     week = replace(until_now, end_ms=day_window(zone, now_ms).end_ms)
-    report = await costs(await gateway.reader(), week, project=entry.id)
+    report = await (await gateway.reader()).ask(costs, week, project=entry.id)
     return ProjectDetail(
         **view.model_dump(),
         week_spend=report.total_usd,
@@ -150,10 +151,13 @@ def view_settings(catalog: Catalog, entry: ProjectEntry, created_ms: int) -> dic
 
 async def total_spend(gateway: Gateway, project_id: str) -> Spend:
     """Return all a project ever spent."""
-    store = await gateway.reader()
-    window = await ask_window(store, period="all", timezone="UTC", now_ms=gateway.now_ms())
-    spent = await store.ask(spend, window, project=project_id)
-    return spent.get(project_id, Spend(0, 0))
+    store, now_ms = await gateway.reader(), gateway.now_ms()
+
+    def read(reads: Reads) -> Spend:
+        window = find_window(reads, period="all", timezone="UTC", now_ms=now_ms)
+        return spend(reads, window, project=project_id).get(project_id, Spend(0, 0))
+
+    return await store.ask(read)
 
 
 def plan_project(catalog: Catalog, *, project_id: str, fields: Mapping[str, Any], update: bool) -> Plan:

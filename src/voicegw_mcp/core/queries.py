@@ -12,11 +12,11 @@ from voicegw_mcp.store.series import recorded_names
 if TYPE_CHECKING:
     from voicegw_mcp.core.catalog import Catalog
     from voicegw_mcp.domain import Window
-    from voicegw_mcp.store.reader import Reader
+    from voicegw_mcp.store.reader import Reads
 
 
-async def ask_window(
-    store: Reader,
+def find_window(
+    reads: Reads,
     *,
     period: str | None,
     start: str | None = None,
@@ -28,9 +28,10 @@ async def ask_window(
 
     Raises:
         InvalidInput: see ``periods.resolve_window``.
+        StoreUnavailable: the store cannot be read.
     """
     open_ended = (period == "all" and start is None) or (start is None and end is not None)
-    earliest, latest = (await store.ask(recorded_span) or (None, None)) if open_ended else (None, None)
+    earliest, latest = (recorded_span(reads) or (None, None)) if open_ended else (None, None)
     return resolve_window(
         period=period,
         start=start,
@@ -42,8 +43,8 @@ async def ask_window(
     )
 
 
-async def check_filters(
-    store: Reader,
+def check_filters(
+    reads: Reads,
     catalog: Catalog,
     *,
     project: str | None = None,
@@ -54,6 +55,7 @@ async def check_filters(
 
     Raises:
         NotFound: naming the nearest ids.
+        StoreUnavailable: the store cannot be read.
     """
     asked = (
         ("project", project, catalog.projects, 0, catalog.project),
@@ -66,7 +68,7 @@ async def check_filters(
         if name is not None and name not in known
     ]
     if unknown:
-        recorded = await store.ask(recorded_names)
+        recorded = recorded_names(reads)
         for field, name, column, find in unknown:
             if all(names[column] != name for names in recorded):
                 with blaming(field):

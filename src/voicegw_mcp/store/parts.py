@@ -103,33 +103,8 @@ class HistogramRow(NamedTuple):
     total: int
 
 
-class TimedCost(NamedTuple):
-    """What the requests of one local hour or day cost, in nano-USD."""
-
-    start_ms: int
-    cost_nanousd: int
-    requests: int
-
-
-class TimedLatency(NamedTuple):
-    """How long the requests of one local hour or day took, as in ``LatencyRow``."""
-
-    start_ms: int
-    requests: int
-    errors: int
-    ttfb_count: int
-    ttfb_sum_us: int
-    total_count: int
-    total_sum_us: int
-
-
-class TimedHistogram(NamedTuple):
-    """How the latencies of one local hour or day spread, as in ``HistogramRow``."""
-
-    start_ms: int
-    ttfb: int
-    total: int
-
+TimedRow: TypeAlias = tuple[int, tuple[int, ...]]
+"""The start of a local hour or day (UTC epoch ms) and what there is of it, in the order its part tells."""
 
 SeriesRow: TypeAlias = CostRow | StatusRow | LatencyRow | HistogramRow
 """A row that tells of one series."""
@@ -241,7 +216,7 @@ class SeriesHistograms(Part[HistogramRow]):
 
 
 @dataclass(frozen=True)
-class _Timed(Part[V]):
+class _Timed(Part[TimedRow]):
     """Of series that ``only`` admits, in cells of at most ``largest_ms``, none of which a bucket cuts through."""
 
     buckets: Buckets
@@ -256,40 +231,32 @@ class _Timed(Part[V]):
         sums = ", ".join(f"SUM({_column(name)})" for name in columns)
         return _cells(f"SELECT bucket_ms, {sums} FROM rollup", self.only, spans, "GROUP BY bucket_ms")
 
-    def _by_bucket(self, rows: list[Row]) -> Iterable[tuple[Any, ...]]:
-        """Give the start of each bucket and the sums of its cells."""
+    def decode(self, rows: list[Row]) -> list[TimedRow]:
+        """See ``Part``."""
         cells: dict[int, list[Row]] = {}
         for row in sorted(rows):
             cells.setdefault(self.buckets.start_of(row[0]), []).append(row[1:])
-        return ((start, *map(sum, zip(*own, strict=True))) for start, own in cells.items())
+        return [(start, tuple(map(sum, zip(*own, strict=True)))) for start, own in cells.items()]
 
 
-class TimedCosts(_Timed[TimedCost]):
-    """What each local hour or day cost."""
-
-    def statement(self, spans: Sequence[Span]) -> tuple[str, Sequence[object]]:
-        """See ``Part``."""
-        return self._sums(TimedCost._fields[1:], spans)
-
-    def decode(self, rows: list[Row]) -> list[TimedCost]:
-        """See ``Part``."""
-        return [TimedCost(*sums) for sums in self._by_bucket(rows)]
-
-
-class TimedLatencies(_Timed[TimedLatency]):
-    """How long the requests of each local hour or day took together."""
+class TimedCosts(_Timed):
+    """What each local hour or day cost, in nano-USD, and its requests."""
 
     def statement(self, spans: Sequence[Span]) -> tuple[str, Sequence[object]]:
         """See ``Part``."""
-        return self._sums(TimedLatency._fields[1:], spans)
+        return self._sums(("cost_nanousd", "requests"), spans)
 
-    def decode(self, rows: list[Row]) -> list[TimedLatency]:
+
+class TimedLatencies(_Timed):
+    """How long the requests of each local hour or day took together: the sums of ``LatencyRow``."""
+
+    def statement(self, spans: Sequence[Span]) -> tuple[str, Sequence[object]]:
         """See ``Part``."""
-        return [TimedLatency(*sums) for sums in self._by_bucket(rows)]
+        return self._sums(LatencyRow._fields[4:], spans)
 
 
-class TimedHistograms(_Timed[TimedHistogram]):
-    """How the latencies of each local hour or day spread."""
+class TimedHistograms(_Timed):
+    """How the latencies of each local hour or day spread: the histograms of ``HistogramRow``."""
 
     weight = 4
 
@@ -297,10 +264,9 @@ class TimedHistograms(_Timed[TimedHistogram]):
         """See ``Part``."""
         return _cells("SELECT bucket_ms, ttfb, total FROM histogram", self.only, spans)
 
-    def decode(self, rows: list[Row]) -> list[TimedHistogram]:
+    def decode(self, rows: list[Row]) -> list[TimedRow]:
         """See ``Part``."""
-        spread = _merged((self.buckets.start_of(row[0]), *row[1:]) for row in rows)
-        return [TimedHistogram(start, *lanes) for start, lanes in sorted(spread.items())]
+        return sorted(_merged((self.buckets.start_of(row[0]), *row[1:]) for row in rows).items())
 
 
 def _by_series(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
@@ -16,13 +16,16 @@ from voicegw_mcp.core.log_following import follow_log, followed_from
 from voicegw_mcp.core.log_pages import Detail, LogPage, log_page
 from voicegw_mcp.core.periods import Period, resolve_moments
 from voicegw_mcp.core.providers import ProviderStatus
-from voicegw_mcp.core.queries import ask_window, check_filters
+from voicegw_mcp.core.queries import check_filters, find_window
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.domain import Modality, RequestStatus, Window, to_nano_usd
 from voicegw_mcp.errors import InvalidInput
-from voicegw_mcp.store.reader import Reader
 from voicegw_mcp.store.requests import LogFilter
 from voicegw_mcp.tools.define import Input, Usd, tool
+
+if TYPE_CHECKING:
+    from voicegw_mcp.core.catalog import Catalog
+    from voicegw_mcp.store.reader import Reader, Reads
 
 MOST_NANOUSD: Final = 2**63 - 1
 """The largest amount the store can be asked for."""
@@ -87,15 +90,18 @@ class Report(Input):
         """Return the filters as the reports take them."""
         return self.model_dump(include={"project", "modality", "provider_id", "model_id"})
 
-    async def window(self, gateway: Gateway, store: Reader, timezone: str) -> Window:
-        """Return the span of time that is asked for."""
-        return await ask_window(
-            store,
-            period=self.period,
-            start=self.start,
-            end=self.end,
-            timezone=timezone,
-            now_ms=gateway.now_ms(),
+    def window(self, reads: Reads, catalog: Catalog, timezone: str, now_ms: int) -> Window:
+        """Return the span of time that is asked for.
+
+        Raises:
+            NotFound: a project, provider or model is neither configured nor was it ever recorded.
+            InvalidInput: the period or a moment is none, or the time zone.
+        """
+        check_filters(
+            reads, catalog, project=self.project, provider_id=self.provider_id, model_id=self.model_id
+        )
+        return find_window(
+            reads, period=self.period, start=self.start, end=self.end, timezone=timezone, now_ms=now_ms
         )
 
 
@@ -113,18 +119,18 @@ async def get_costs(gateway: Gateway, args: GetCosts) -> CostReport:
 
     Use when asked what was spent. unpriced_requests have no known price and are not in the total.
     """
-    catalog, store = gateway.catalog(), await gateway.reader()
-    await check_filters(
-        store, catalog, project=args.project, provider_id=args.provider_id, model_id=args.model_id
-    )
-    window = await args.window(gateway, store, args.timezone or catalog.settings.timezone)
-    return await costs(
-        store,
-        window,
-        **args.filters(),
-        group_by=args.group_by,
-        compare_previous=args.compare_to == "previous",
-    )
+    catalog, store, now_ms = gateway.catalog(), await gateway.reader(), gateway.now_ms()
+
+    def read(reads: Reads) -> CostReport:
+        return costs(
+            reads,
+            args.window(reads, catalog, args.timezone or catalog.settings.timezone, now_ms),
+            **args.filters(),
+            group_by=args.group_by,
+            compare_previous=args.compare_to == "previous",
+        )
+
+    return await (store.ask_slowly if args.group_by == "session" else store.ask)(read)
 
 
 class GetLatencyStats(Report):
@@ -139,13 +145,19 @@ async def get_latency_stats(gateway: Gateway, args: GetLatencyStats) -> LatencyR
 
     Use when asked how slow or how reliable models are.
     """
-    catalog, store = gateway.catalog(), await gateway.reader()
-    await check_filters(
-        store, catalog, project=args.project, provider_id=args.provider_id, model_id=args.model_id
-    )
-    window = await args.window(gateway, store, catalog.settings.timezone)
-    percentiles = catalog.settings.latency.percentiles
-    return await latency(store, window, **args.filters(), group_by=args.group_by, percentiles=percentiles)
+    catalog, store, now_ms = gateway.catalog(), await gateway.reader(), gateway.now_ms()
+    settings = catalog.settings
+
+    def read(reads: Reads) -> LatencyReport:
+        return latency(
+            reads,
+            args.window(reads, catalog, settings.timezone, now_ms),
+            **args.filters(),
+            group_by=args.group_by,
+            percentiles=settings.latency.percentiles,
+        )
+
+    return await store.ask(read)
 
 
 class LogQuery(Input):
@@ -165,19 +177,29 @@ class LogQuery(Input):
     order: Literal["newest", "oldest"] = "newest"
 
     async def prepare(self, gateway: Gateway) -> tuple[Reader, LogFilter]:
-        """Return what reads the log, and which rows of it.
+        """Return what reads the log, and which rows of it; raises as ``check`` and ``rows`` do."""
+        catalog, store = gateway.catalog(), await gateway.reader()
+        await store.ask(self.check, catalog)
+        return store, self.rows(catalog.settings.timezone)
+
+    def check(self, reads: Reads, catalog: Catalog) -> None:
+        """Look whether what is filtered by is there.
 
         Raises:
             NotFound: a project, provider or model is neither configured nor was it ever recorded.
+        """
+        check_filters(
+            reads, catalog, project=self.project, provider_id=self.provider_id, model_id=self.model_id
+        )
+
+    def rows(self, timezone: str) -> LogFilter:
+        """Return which rows are asked for.
+
+        Raises:
             InvalidInput: ``start`` or ``end`` is no moment.
         """
-        catalog, store = gateway.catalog(), await gateway.reader()
-        await check_filters(
-            store, catalog, project=self.project, provider_id=self.provider_id, model_id=self.model_id
-        )
-        timezone = catalog.settings.timezone
         since, until = resolve_moments(start=self.start, end=self.end, timezone=timezone)
-        return store, LogFilter(
+        return LogFilter(
             project=self.project,
             modality=self.modality,
             provider=self.provider_id,
@@ -216,10 +238,17 @@ async def get_logs(gateway: Gateway, args: GetLogs) -> LogPage:
 
     Use when single requests matter: errors, slow or costly ones, a session. Error texts are data.
     """
-    store, query = await args.prepare(gateway)
+    catalog, store = gateway.catalog(), await gateway.reader()
+    query = args.rows(catalog.settings.timezone)
     after = followed_from(args.cursor, query)
+
+    def read(reads: Reads) -> LogPage:
+        args.check(reads, catalog)
+        return log_page(reads, query, limit=args.limit, cursor=args.cursor, detail=args.detail)
+
     if args.follow_seconds is None and after is None:
-        return await store.ask(log_page, query, limit=args.limit, cursor=args.cursor, detail=args.detail)
+        return await store.ask(read)
+    await store.ask(args.check, catalog)
     if args.cursor is not None and after is None:
         raise InvalidInput(
             "cursor is that of a page; following goes on from the cursor of a call that followed.",

@@ -54,7 +54,7 @@ def asked(monkeypatch):
 async def test_a_row_a_month_for_ten_years_is_found_in_two_centuries(store, unit):
     moments = [FROM + month * 30 * DAY + 7 * HOUR + 50 * 60_000 for month in range(120)]
     await put(store, moments)
-    report = await costs(store, CENTURIES, group_by=unit)
+    report = await store.ask(costs, CENTURIES, group_by=unit)
     assert [(group.cost, group.requests) for group in report.groups] == [
         (moment % 1000 / 1e9, 1) for moment in moments
     ]
@@ -62,7 +62,7 @@ async def test_a_row_a_month_for_ten_years_is_found_in_two_centuries(store, unit
     assert report.groups[0].key == (
         "2016-01-01T13:00:00+05:45" if unit == "hour" else "2016-01-01T00:00:00+05:45"
     )
-    report = await latency(store, CENTURIES, group_by=unit)
+    report = await store.ask(latency, CENTURIES, group_by=unit)
     assert sum(group.request_count for group in report.groups) == len(report.groups) == 120
 
 
@@ -70,7 +70,7 @@ async def test_a_row_a_month_for_ten_years_is_found_in_two_centuries(store, unit
 async def test_only_the_newest_are_read_when_there_are_more_than_fit(store, asked, unit, step):
     count = 1500
     await put(store, [FROM + number * step for number in range(count)])
-    report = await costs(store, Window("custom", FROM, FROM + count * step, "UTC"), group_by=unit)
+    report = await store.ask(costs, Window("custom", FROM, FROM + count * step, "UTC"), group_by=unit)
     assert report.truncated is True
     starts = [iso(FROM + number * step, "UTC") for number in range(count)]
     assert [group.key for group in report.groups] == starts[-len(report.groups) :]
@@ -79,8 +79,8 @@ async def test_only_the_newest_are_read_when_there_are_more_than_fit(store, aske
 
 
 async def test_an_empty_store_has_no_hours(store):
-    assert (await costs(store, CENTURIES, group_by="hour")).groups == []
-    assert (await latency(store, CENTURIES, group_by="day")).groups == []
+    assert (await store.ask(costs, CENTURIES, group_by="hour")).groups == []
+    assert (await store.ask(latency, CENTURIES, group_by="day")).groups == []
 
 
 async def test_an_hour_that_is_cut_where_the_last_one_of_utc_begins_is_one(store, monkeypatch):
@@ -90,8 +90,8 @@ async def test_an_hour_that_is_cut_where_the_last_one_of_utc_begins_is_one(store
     window = Window("custom", FROM, FROM + 3 * HOUR, "Asia/Kathmandu")
     for unit, counts in (("hour", {"06:00": 2, "07:00": 4}), ("day", {"00:00": 6})):
         for report in (
-            await costs(store, window, group_by=unit),
-            await latency(store, window, group_by=unit),
+            await store.ask(costs, window, group_by=unit),
+            await store.ask(latency, window, group_by=unit),
         ):
             counted = [getattr(group, "requests", None) or group.request_count for group in report.groups]
             assert dict(zip([group.key[11:16] for group in report.groups], counted, strict=True)) == counts

@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 from tests.factories import DAY, NOW, request_record
 
-from voicegw_mcp.core.queries import ask_window, check_filters
+from voicegw_mcp.core.queries import check_filters, find_window
 from voicegw_mcp.domain import QUARTER_MS
 from voicegw_mcp.errors import NotFound
 from voicegw_mcp.store.requests import insert_requests
@@ -21,7 +21,7 @@ async def store(gateway):
 
 
 async def ask(store, **arguments):
-    return await ask_window(store, **{"period": None, "timezone": "UTC", "now_ms": NOW, **arguments})
+    return await store.ask(find_window, **{"period": None, "timezone": "UTC", "now_ms": NOW, **arguments})
 
 
 async def test_all_and_an_open_start_reach_to_the_first_row_and_all_to_the_last(store):
@@ -46,10 +46,10 @@ async def test_all_of_an_empty_store_is_a_window(gateway):
 
 async def test_a_filter_must_be_configured_or_recorded(gateway, store):
     catalog = gateway.catalog()
-    await check_filters(store, catalog)
-    await check_filters(store, catalog, project="default")
-    await check_filters(store, catalog, project="p0", provider_id="v0", model_id="v0/m")
+    await store.ask(check_filters, catalog)
+    await store.ask(check_filters, catalog, project="default")
+    await store.ask(check_filters, catalog, project="p0", provider_id="v0", model_id="v0/m")
     for field, name in (("project", "p1"), ("provider_id", "p0"), ("model_id", "v0")):
         with pytest.raises(NotFound) as caught:
-            await check_filters(store, catalog, **{field: name})
+            await store.ask(check_filters, catalog, **{field: name})
         assert caught.value.details["field"] == field

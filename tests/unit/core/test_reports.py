@@ -70,17 +70,13 @@ def path(tmp_path_factory):
     return path
 
 
-async def spent(store, *args, **options):
-    return await store.ask(spend, *args, **options)
-
-
 def ask(path, report, *args, clock=None, **options):
     """Return the report on the store, at ``clock`` (UTC epoch ms) by the clock that tells what is settled."""
 
     async def run():
         store = await Store.open(path)
         try:
-            return await report(store, *args, **options)
+            return await store.ask(report, *args, **options)
         finally:
             await store.close()
 
@@ -248,12 +244,12 @@ def test_latencies_equal_those_of_the_rows_within_the_stated_error(path, window,
 @settings(max_examples=20)
 @given(window=windows())
 def test_spend_is_the_cost_of_each_project(path, window):
-    found = ask(path, spent, window)
+    found = ask(path, spend, window)
     expected = grouped(chosen(window, {}), lambda row: row.project)
     assert found == {
         name: (sum(r.cost_nanousd or 0 for r in own), counted(own)) for name, own in expected.items()
     }
-    one = ask(path, spent, window, project="p1")
+    one = ask(path, spend, window, project="p1")
     assert one == {name: total for name, total in found.items() if name == "p1"}
 
 

@@ -250,7 +250,7 @@ async def test_the_price_of_a_row_is_kept_with_it(desk):
     from voicegw_mcp.domain import Window
 
     window = Window("custom", NOW // 900_000 * 900_000, NOW // 900_000 * 900_000 + 900_000, "UTC")
-    found = await costs(await desk.reader(), window)
+    found = await (await desk.reader()).ask(costs, window)
     assert (found.family_priced_requests, found.unpriced_requests) == (1, 0)
 
 

@@ -28,7 +28,7 @@ async def put(gateway, row_id, usd):
 
 
 async def total(gateway):
-    return (await costs(await gateway.reader(), WINDOW)).total_usd
+    return (await (await gateway.reader()).ask(costs, WINDOW)).total_usd
 
 
 def back_up(store, target):

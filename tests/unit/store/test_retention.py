@@ -56,8 +56,8 @@ async def reports(store):
             period=period, start=None, end=None, timezone=zone, now_ms=NOW, earliest_ms=NOW - 13 * DAY
         )
         groups = (None, "provider", "model", "project", "modality", "day", "hour", "status")
-        found += [await costs(store, window, group_by=group, compare_previous=True) for group in groups]
-        found += [await latency(store, window, group_by=group) for group in groups[:4]]
+        found += [await store.ask(costs, window, group_by=group, compare_previous=True) for group in groups]
+        found += [await store.ask(latency, window, group_by=group) for group in groups[:4]]
     return found
 
 
@@ -142,7 +142,7 @@ async def test_a_row_recorded_with_an_old_time_is_counted_and_pruned_like_any_ot
     window = resolve_window(
         period="all", start=None, end=None, timezone="UTC", now_ms=NOW, earliest_ms=NOW - 13 * DAY
     )
-    report = await costs(store, window, group_by="status")
+    report = await store.ask(costs, window, group_by="status")
     assert report.groups[0].requests == 4
 
 
@@ -164,10 +164,10 @@ async def test_sessions_of_pruned_rows_are_missing_and_the_answer_says_so(store)
     window = resolve_window(
         period="all", start=None, end=None, timezone="UTC", now_ms=NOW, earliest_ms=NOW - 13 * DAY
     )
-    whole = await costs(store, window, group_by="session")
+    whole = await store.ask(costs, window, group_by="session")
     assert (len(whole.groups), whole.truncated) == (6, None)
     await prune_all(store, TODAY - 2 * DAY)
-    part = await costs(store, window, group_by="session")
+    part = await store.ask(costs, window, group_by="session")
     assert (len(part.groups), part.truncated, part.total_usd) == (3, True, whole.total_usd)
 
 

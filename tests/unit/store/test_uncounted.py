@@ -48,8 +48,8 @@ async def test_probes_and_idle_time_are_in_costs_and_in_no_count_or_latency(path
     store = await Store.open(path)
     window = Window("custom", START, END, "UTC")
     try:
-        spent = await costs(store, window)
-        speed = await latency(store, window)
+        spent = await store.ask(costs, window)
+        speed = await store.ask(latency, window)
     finally:
         await store.close()
     counted = len(RequestStatus) - len(UNCOUNTED)

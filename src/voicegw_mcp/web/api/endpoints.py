@@ -128,7 +128,7 @@ async def project(gateway: Gateway, args: GetProject) -> Project:
     return Project(
         **dict(detail),
         today=(await _stats(gateway, catalog, [entry], [detail]))[entry.id],
-        costs_today=await cost_report(await gateway.reader(), today, project=entry.id),
+        costs_today=await (await gateway.reader()).ask(cost_report, today, project=entry.id),
     )
 
 
@@ -168,9 +168,8 @@ async def _stats(
     speeds: dict[str, dict[str, LatencyGroup]] = {}
     for zone in {catalog.timezone_of(entry) for entry in entries}:
         only = entries[0].id if len(entries) == 1 else None
-        report = await latency_report(
-            store, day_window(zone, gateway.now_ms()), project=only, group_by="project", percentiles=()
-        )
+        today = day_window(zone, gateway.now_ms())
+        report = await store.ask(latency_report, today, project=only, group_by="project", percentiles=())
         speeds[zone] = {group.key: group for group in report.groups or ()}
     found: dict[str, ProjectStats] = {}
     for entry, view in zip(entries, views, strict=True):

@@ -210,13 +210,19 @@ def newest_spans(window: Window, days: int, *, whole: int = 1) -> tuple[list[tup
     )
     earliest = max(first, (last - days + 1) // whole * whole)
     numbers = [*(number for number in range(earliest, last) if number % whole == 0), last]
-    starts = [_quarter_below(_midnight(date.fromordinal(number), zone)) for number in numbers]
+    starts = [_start_of_day(number, window.timezone) for number in numbers]
     edges = [start for start in starts if window.start_ms < start < window.end_ms]
     complete = earliest == first
     if complete:
         edges.insert(0, window.start_ms)
     # Of a day that the calendar skipped, start and end are the same.
     return list(pairwise(dict.fromkeys([*edges, window.end_ms]))), complete
+
+
+@lru_cache(maxsize=4096)
+def _start_of_day(number: int, timezone: str) -> int:
+    """Return the quarter hour in which a day (proleptic Gregorian ordinal) begins in a zone."""
+    return _quarter_below(_midnight(date.fromordinal(number), _zone(timezone)))
 
 
 @lru_cache(maxsize=1024)

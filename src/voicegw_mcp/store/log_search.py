@@ -50,6 +50,8 @@ from voicegw_mcp.store.rollups import GRAINS_MS
 from voicegw_mcp.store.text import storable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from voicegw_mcp.store.connections import Row
     from voicegw_mcp.store.log_conditions import Place, Statement
     from voicegw_mcp.store.reader import Reads
@@ -103,12 +105,13 @@ def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None
     if len(rows) >= limit or not (edge := reads.read(*search.edge(after))):
         return rows
     for threshold in search.thresholds if len(rows) < _FEW_FOUND else ():
-        (count, *_), *cells = reads.read(*search.reach(threshold, after))
+        (count, _), *cells = reads.read(*search.reach(threshold, after))
         if count > search.most_reached:
             continue
         complete = len(cells) <= search.most_opened
         opened = cells if complete else [cell for cell in cells if cell[0] != cells[-1][0]]
-        found = reads.read(*search.reaching(opened, after))
+        # Once for all its statuses: each would bring the same rows.
+        found = reads.read(*search.reaching(dict.fromkeys(opened), after))
         if complete or len(found) >= limit:
             return found
     timestamp_ms, seq = edge[0]
@@ -171,7 +174,7 @@ class _Search:
         return [_Threshold(*threshold) for threshold in found if threshold[2] > 0]
 
     def reach(self, threshold: _Threshold, after: Place | None) -> Statement:
-        """Return what tells how many quarter hours reach a threshold, and in order (start, series, status) the first ones."""
+        """Return what tells how many cells of a quarter hour reach a threshold, and in order (start, series) the first ones."""
         values = Values()
         reached = (
             f"main.rollup AS cell INDEXED BY {threshold.by} "
@@ -181,21 +184,21 @@ class _Search:
         return (
             f"""WITH counted (cells) AS MATERIALIZED (
 SELECT COUNT(*) FROM (SELECT 1 FROM {reached} LIMIT {self.most_reached + 1}))
-SELECT cells, NULL, NULL FROM counted UNION ALL
-SELECT * FROM (SELECT bucket_ms, series_id, status FROM counted CROSS JOIN {reached} AND cells <= {self.most_reached}
+SELECT cells, NULL FROM counted UNION ALL
+SELECT * FROM (SELECT bucket_ms, series_id FROM counted CROSS JOIN {reached} AND cells <= {self.most_reached}
 AND {cell_tests(self._query, values)} AND {cell_times(self._query, values)} AND {self._from(values, after)}
 AND +cell.series_id IN ({series_query(self._query, values)})
 ORDER BY bucket_ms {self._order.direction} LIMIT {self.most_opened + 1})""",
             values,
         )
 
-    def reaching(self, cells: list[Row], after: Place | None) -> Statement:
-        """Return what reads the matching rows of quarter hours, given as ``reach`` tells of them."""
+    def reaching(self, cells: Iterable[Row], after: Place | None) -> Statement:
+        """Return what reads the matching rows of quarter hours of series, given as ``reach`` tells of them."""
         values = Values()
-        tests = f"status = cell.status AND {self._opened_tests(values, after)}"
+        tests = self._opened_tests(values, after)
         column = "json_extract(value, '$[{}]') AS {}".format
-        names = ", ".join(map(column, range(3), ("bucket_ms", "series_id", "status")))
-        given = f"SELECT {names} FROM json_each({values.mark(json.dumps(cells))})"
+        names = ", ".join(map(column, range(2), ("bucket_ms", "series_id")))
+        given = f"SELECT {names} FROM json_each({values.mark(json.dumps([*cells]))})"
         direction = self._order.direction
         return self._rows(
             f"SELECT opened.seq FROM ({given}) AS cell "

@@ -77,8 +77,7 @@ def to_json(results: Mapping[str, Result]) -> str:
 def _shown(figure: Figure) -> dict[str, Any]:
     return {
         **asdict(figure),
-        "values": [float(f"{value:.4g}") for value in figure.values],
-        "median": float(f"{figure.median:.4g}"),
+        "median": figure.median,
         "holds": figure.holds,
     }
 

@@ -152,9 +152,10 @@ class _Door:
                 if standing is not None:
                     standing.begin(deadline.cancel)
                 gateway = self._in_call(context, params, deadline)
-                answer = (await tool.run(gateway, tool.parse(params.arguments))).as_json()
+                answer = await tool.run(gateway, tool.parse(params.arguments))
+                text, data = answer.model_dump_json(exclude_none=True), answer.fields()
                 outcome = "ok"
-                return _result(answer)
+                return _result(text, data)
             failure: GatewayError = getattr(standing, "refusal", None) or overdue(tool.name)
             outcome = failure.error_code
         except Unanswered as question:
@@ -169,7 +170,8 @@ class _Door:
             if standing is not None:
                 standing.over()
             self._gateway.tool_calls[tool.name, outcome] += 1
-        return _result(failure.payload(), is_error=True)
+        payload = failure.payload()
+        return _result(_compact(payload), payload, is_error=True)
 
     async def list_resources(self, _context: Context, _page: Page) -> types.ListResourcesResult:
         listed = [
@@ -286,14 +288,14 @@ def _listed(tool: Tool) -> types.Tool:
     )
 
 
-def _result(data: dict[str, Any], *, is_error: bool = False) -> dict[str, Any]:
-    """Return the same object as structured content and as compact text: hosts show a model one or the other.
+def _result(text: str, data: dict[str, Any], *, is_error: bool = False) -> dict[str, Any]:
+    """Return the same object as compact text and as structured content: hosts show a model one or the other.
 
     In the wire's form (specification 2026-07-28, CallToolResult), which the SDK checks and trims to the client's revision;
-    a model of it would be dumped into the same form first.
+    a model of it would be dumped into the same form first. What ``data`` holds of pydantic's models the SDK dumps then.
     """
     return {
-        "content": [{"type": "text", "text": _compact(data)}],
+        "content": [{"type": "text", "text": text}],
         "structuredContent": data,
         "isError": is_error,
         "resultType": "complete",

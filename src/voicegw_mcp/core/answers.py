@@ -18,6 +18,10 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
+    def fields(self) -> dict[str, Any]:
+        """Return the present fields, what they hold as it is."""
+        return {name: value for name, value in self if value is not None}
+
     def as_json(self) -> dict[str, Any]:
         """Return the answer as JSON-like data without absent fields."""
         return self.model_dump(mode="json", exclude_none=True)

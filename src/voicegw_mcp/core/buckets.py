@@ -97,7 +97,7 @@ def read_newest(
 
 def _recorded(reads: Reads, window: Window) -> Window:
     """Return the window without the time before the first request and after the last one."""
-    first, last = recorded_span(reads) or (window.end_ms, window.end_ms)
+    first, last = reads.once(recorded_span) or (window.end_ms, window.end_ms)
     start = min(max(window.start_ms, first), window.end_ms)
     return Window(window.period, start, max(start, min(window.end_ms, last)), window.timezone)
 

@@ -31,7 +31,7 @@ def find_window(
         StoreUnavailable: the store cannot be read.
     """
     open_ended = (period == "all" and start is None) or (start is None and end is not None)
-    earliest, latest = (recorded_span(reads) or (None, None)) if open_ended else (None, None)
+    earliest, latest = (reads.once(recorded_span) or (None, None)) if open_ended else (None, None)
     return resolve_window(
         period=period,
         start=start,

@@ -14,11 +14,12 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.store.log_conditions import (
+    ANY,
     Values,
     order_of,
     row_tests,
     rows_at,
-    series_query,
+    series_test,
     time_tests,
 )
 from voicegw_mcp.store.log_indexes import (
@@ -53,16 +54,14 @@ _TERM_CHARACTERS: Final = 3
 
 def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Place | None) -> list[Row]:
     """Return up to ``limit`` rows that match, as ``SELECT_ROWS`` reads them, in the query's order, behind ``after``."""
-    values = Values()
-    numbers = reads.read(series_query(query, values), values)
-    wanted = _terms_besides(query, [number for (number,) in numbers])
-    needle = storable(query.search or "")
+    wanted = [*_series_terms(reads, query), *_terms_besides(query)]
+    needle, bound = storable(query.search or ""), reads.projects is not None
     rows: list[Row] = []
     if len(needle) >= _TERM_CHARACTERS:
         wanted.append(message_terms(needle))
     else:
         # What is so short is common as a rule, and found among the first.
-        first = _Candidates(query, wanted)
+        first = _Candidates(query, wanted, bound=bound)
         places, rows = first.read(reads, after, _SCANNED, limit)
         if len(rows) == limit or len(places) < _SCANNED:
             return rows
@@ -75,7 +74,7 @@ def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Place | No
             return rows
         if len(found) <= _MOST_TERMS:
             wanted.append(any_of(term for (term,) in found))
-    return rows + _read_on(reads, _Candidates(query, wanted), after, limit - len(rows))
+    return rows + _read_on(reads, _Candidates(query, wanted, bound=bound), after, limit - len(rows))
 
 
 def _read_on(reads: Reads, candidates: _Candidates, after: Place | None, limit: int) -> list[Row]:
@@ -91,11 +90,19 @@ def _read_on(reads: Reads, candidates: _Candidates, after: Place | None, limit: 
         most = min(most * 4, _MOST_CANDIDATES)
 
 
-def _terms_besides(query: LogFilter, numbers: Sequence[int]) -> list[str]:
-    """Return what the index is asked besides the text; ``numbers`` are those of the series."""
+def _series_terms(reads: Reads, query: LogFilter) -> list[str]:
+    """Return what the index is asked about series: nothing where they are many, or all."""
+    values = Values()
+    test = series_test("series_id", query, values, bound=reads.projects is not None)
+    if test == ANY:
+        return []
+    found = reads.read(f"SELECT series_id FROM series WHERE {test} LIMIT {_MOST_SERIES_TERMS + 1}", values)
+    return [series_terms([number for (number,) in found] or [0])] if len(found) <= _MOST_SERIES_TERMS else []
+
+
+def _terms_besides(query: LogFilter) -> list[str]:
+    """Return what else the index is asked besides the text."""
     wanted: list[str] = []
-    if len(numbers) <= _MOST_SERIES_TERMS:
-        wanted.append(series_terms(numbers or [0]))
     if query.status is not None:
         wanted.append(status_term(str(query.status)))
     if query.min_latency_ms:
@@ -108,8 +115,9 @@ def _terms_besides(query: LogFilter, numbers: Sequence[int]) -> list[str]:
 class _Candidates:
     """Rows that may match, in the order asked for: all that have an error text, or those of the moments the index names."""
 
-    def __init__(self, query: LogFilter, wanted: Sequence[str]) -> None:
+    def __init__(self, query: LogFilter, wanted: Sequence[str], *, bound: bool) -> None:
         self._query = query
+        self._bound = bound
         self._match = " AND ".join(wanted)
         self._order = order_of(query)
 
@@ -141,7 +149,8 @@ class _Candidates:
     def _rows(self, places: Sequence[Place], after: Place | None, limit: int) -> Statement:
         """Return what reads the matching rows of candidates."""
         values = Values()
-        tests = f"{row_tests(self._query, values)} AND series_id IN ({series_query(self._query, values)})"
+        of_series = series_test("series_id", self._query, values, bound=self._bound)
+        tests = f"{row_tests(self._query, values)} AND {of_series}"
         if self._match:
             found = "main.requests INDEXED BY requests_with_message ON timestamp_ms = found.value"
             tests += f" AND {time_tests(self._query, values, after, searched=False)}"

@@ -41,7 +41,7 @@ from voicegw_mcp.store.log_conditions import (
     order_of,
     row_tests,
     rows_at,
-    series_query,
+    series_test,
     time_tests,
 )
 from voicegw_mcp.store.log_rows import SELECT_ROWS, LogFilter
@@ -88,9 +88,10 @@ def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None
         limit: at least 1.
         after: the place behind which to begin.
     """
+    bound = reads.projects is not None
     if query.session_id is not None:
         if (span := _span_of_long_session(reads, query)) is None:
-            return reads.read(*_Search(query, limit).session(after))
+            return reads.read(*_Search(query, limit, bound=bound).session(after))
         query = replace(
             query,
             start_ms=max(span[0], query.start_ms or 0),
@@ -98,7 +99,7 @@ def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None
         )
     if query.search is not None:
         return find_errors(reads, query, limit=limit, after=after)
-    search = _Search(query, limit)
+    search = _Search(query, limit, bound=bound)
     if by_series_alone(query) and (rows := reads.read(*first_of_series(query, limit, after))):
         return rows
     rows = reads.read(*search.walk(after))
@@ -148,9 +149,10 @@ class _Search:
     order that a row in it can have; cells come before the rows of that millisecond.
     """
 
-    def __init__(self, query: LogFilter, limit: int) -> None:
+    def __init__(self, query: LogFilter, limit: int, *, bound: bool) -> None:
         self._query = query
         self._limit = limit
+        self._bound = bound
         self._order = order_of(query)
         self._by_status = query.status is not None and query.status != RequestStatus.SUCCESS
         self._plain = (
@@ -187,7 +189,7 @@ SELECT COUNT(*) FROM (SELECT 1 FROM {reached} LIMIT {self.most_reached + 1}))
 SELECT cells, NULL FROM counted UNION ALL
 SELECT * FROM (SELECT bucket_ms, series_id FROM counted CROSS JOIN {reached} AND cells <= {self.most_reached}
 AND {cell_tests(self._query, values)} AND {cell_times(self._query, values)} AND {self._from(values, after)}
-AND +cell.series_id IN ({series_query(self._query, values)})
+AND {self._series("+cell.series_id", values)}
 ORDER BY bucket_ms {self._order.direction} LIMIT {self.most_opened + 1})""",
             values,
         )
@@ -215,7 +217,7 @@ ORDER BY bucket_ms {self._order.direction} LIMIT {self.most_opened + 1})""",
         )
         needed += "" if self._query.status is None else ", status"
         first = f"SELECT {needed} FROM {self._walked_rows(values, after)} {order} LIMIT {self._walked}"
-        tests = f"{row_tests(self._query, values)} AND +series_id IN ({series_query(self._query, values)})"
+        tests = f"{row_tests(self._query, values)} AND {self._series('+series_id', values)}"
         # They come as the inner query puts them: told to sort them, SQLite reads all of these before the page's last one.
         return self._rows(f"SELECT seq FROM ({first}) WHERE {tests} LIMIT {self._limit}"), values
 
@@ -250,7 +252,7 @@ UNION ALL
 SELECT {of_cell}, cell.series_id, cell.status
 FROM node CROSS JOIN main.rollup AS cell ON cell.grain_s = node.grain_s AND cell.bucket_ms = node.bucket_ms
 WHERE node.series_id IS NULL AND node.grain_s > 0 AND {cell}
-AND cell.series_id IN ({series_query(self._query, values)})
+AND {self._series("cell.series_id", values)}
 UNION ALL
 SELECT {of_cell}, cell.series_id, cell.status
 FROM node CROSS JOIN step ON step.grain_s = node.grain_s CROSS JOIN main.rollup AS cell
@@ -291,12 +293,15 @@ UNION ALL
 SELECT {self._moment("part.bucket_ms")}, {self._cell_seq}, {_QUARTER_S}, part.bucket_ms, part.series_id
 FROM node CROSS JOIN main.session_cell AS part ON part.session_id = {session} AND part.bucket_ms = node.bucket_ms
 WHERE node.series_id IS NULL AND node.grain_s > 0 AND {possible}
-AND part.series_id IN ({series_query(self._query, values)})
+AND {self._series("part.series_id", values)}
 UNION ALL
 {self._opened("NULL, NULL", tests, self._limit)}
 ORDER BY 1 {direction}, 2 {direction})
 SELECT seq FROM node WHERE grain_s = 0 LIMIT {self._limit}"""
         ), values
+
+    def _series(self, column: str, values: Values) -> str:
+        return series_test(column, self._query, values, bound=self._bound)
 
     def _rows(self, places: str) -> str:
         return rows_at(SELECT_ROWS, places, self._order)

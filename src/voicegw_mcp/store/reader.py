@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import anyio
 
@@ -251,6 +251,13 @@ class Reads:
         self.shared = reader.shared
         self._reader = reader
         self._connection = connection
+        self._known: dict[Callable[[Reads], Any], Any] = {}
+
+    def once(self, work: Callable[[Reads], T]) -> T:
+        """Return ``work(reads)``; a second time what it was before, as the state is the same."""
+        if work not in self._known:
+            self._known[work] = work(self)
+        return self._known[work]
 
     def read(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         """Return all rows of one query."""

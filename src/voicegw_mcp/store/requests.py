@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from voicegw_mcp.domain import LATEST_MS, MOST_COUNT, Modality, RequestStatus
 from voicegw_mcp.errors import InvalidInput, quote
 from voicegw_mcp.store.histogram import MOST_MS
-from voicegw_mcp.store.log_conditions import Values, row_tests, series_query, time_tests
+from voicegw_mcp.store.log_conditions import Values, row_tests, series_test, time_tests
 from voicegw_mcp.store.log_indexes import add_rows
 from voicegw_mcp.store.log_rows import COLUMNS, SELECT_ROWS, LogFilter, LogRow
 from voicegw_mcp.store.log_search import find_rows
@@ -121,7 +121,7 @@ def read_arrivals(reads: Reads, query: LogFilter, *, after: int, until: int, lim
     # NOT INDEXED: the few rows that are new, by their number, instead of an index of the whole log.
     places = (
         f"SELECT seq FROM main.requests NOT INDEXED WHERE {span} AND {tests} "
-        f"AND series_id IN ({series_query(query, values)}) ORDER BY seq LIMIT {limit}"
+        f"AND {series_test('series_id', query, values, bound=reads.projects is not None)} ORDER BY seq LIMIT {limit}"
     )
     rows = reads.read(f"{SELECT_ROWS} WHERE requests.seq IN ({places}) ORDER BY requests.seq", values)
     return [LogRow(*row) for row in rows]

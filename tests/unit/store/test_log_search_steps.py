@@ -68,8 +68,9 @@ RARE = {
 class _Counted:
     """Reads by a connection that counts the steps of SQLite's machine."""
 
-    def __init__(self, path):
+    def __init__(self, path, projects):
         self.path = path
+        self.projects = frozenset(projects) or None
         self.steps = 0
         self.connection = connect(path, timeout_s=1, read_only=True)
         self.connection.set_progress_handler(self._step, 1)
@@ -82,7 +83,7 @@ class _Counted:
 
 
 def steps_of(path, fields, projects):
-    counted = _Counted(path)
+    counted = _Counted(path, projects)
     with closing(counted.connection):
         if projects:
             counted.connection.executescript(BOUND_VIEWS)

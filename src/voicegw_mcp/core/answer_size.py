@@ -51,15 +51,20 @@ def fitting_values(values: Sequence[BaseModel], budget: int) -> int:
     return len(values) if size <= budget else _count_fitting(values, size, budget)
 
 
-def fitting_shown(shown: Iterable[tuple[M, int]], budget: int) -> list[M]:
-    """Return the first values that fit into ``budget`` (bytes) together; each comes with its ``json_bytes``."""
+def fitting_shown(shown: Iterable[tuple[M, int]], budget: int) -> tuple[list[M], bool]:
+    """Return the first values that fit into ``budget`` (bytes) together, and whether these are all.
+
+    Args:
+        shown: each value with its ``json_bytes``; none is asked for behind the first that does not fit.
+        budget: bytes of compact JSON.
+    """
     kept: list[M] = []
     for value, size in shown:
         budget -= size
         if budget < 0:
-            break
+            return kept, False
         kept.append(value)
-    return kept
+    return kept, True
 
 
 def fitting_views(items: Sequence[T], view: Callable[[Sequence[T]], Sequence[M]], budget: int) -> list[M]:

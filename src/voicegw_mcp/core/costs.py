@@ -184,7 +184,7 @@ def costs(
         return report
     if group_by in ("hour", "day"):
         starts = list(timed)[: -_MOST_TIMED - 1 : -1]
-        newest = [(iso(start, window.timezone), timed[start]) for start in starts]
+        newest = ((iso(start, window.timezone), timed[start]) for start in starts)
         return _with_groups(report, newest, complete=_total(timed.values()) == whole, reverse=True)
     if group_by == "session":
         sessions = read_sessions(reads, window.start_ms, window.end_ms, only, limit=_MOST_SESSIONS)
@@ -230,12 +230,12 @@ def spend_today(reads: Reads, zones: Iterable[str], now_ms: int) -> dict[str, di
 
 
 def _with_groups(
-    report: CostReport, ranked: Sequence[tuple[str, Sequence[int]]], *, complete: bool, reverse: bool = False
+    report: CostReport, ranked: Iterable[tuple[str, Sequence[int]]], *, complete: bool, reverse: bool = False
 ) -> CostReport:
     """Return the report with as many groups as fit, the first of ``ranked``; ``complete`` says that all are the whole."""
     shown = (_show_group(key, *spent) for key, spent in ranked)
-    kept = fitting_shown(shown, MOST_BYTES - json_bytes(report) - 40)
-    cut_off = report.truncated or not complete or len(kept) < len(ranked)
+    kept, all_fit = fitting_shown(shown, MOST_BYTES - json_bytes(report) - 40)
+    cut_off = report.truncated or not complete or not all_fit
     groups = kept[::-1] if reverse else kept
     return report.model_copy(update={"groups": groups, "truncated": cut_off or None})
 

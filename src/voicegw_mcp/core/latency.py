@@ -22,7 +22,7 @@ from voicegw_mcp.store.parts import SeriesHistograms, SeriesLatencies, TimedHist
 from voicegw_mcp.store.rollups import SeriesFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from voicegw_mcp.domain import Window
     from voicegw_mcp.store.parts import HistogramRow, LatencyRow, SeriesRow
@@ -129,7 +129,7 @@ def latency(
         [SeriesLatencies(*span) for span in spans],
         [SeriesHistograms(*span) for span in spans],
     )
-    timed: list[tuple[str, _Tally]] = []
+    timed: Iterable[tuple[LatencyGroup, int]] = ()
     complete = True
     if group_by in ("hour", "day"):
         kinds = (TimedLatencies, TimedHistograms)
@@ -139,10 +139,10 @@ def latency(
         if drawn.keys() - counted.keys():  # latencies of no request
             raise damaged(reads.path)
         complete = complete and len(counted) <= _MOST_BUCKETS
-        timed = [
-            (iso(start, window.timezone), _Tally(*counted[start], *drawn.get(start, ())))
+        timed = (
+            _show_group(iso(start, window.timezone), counted[start], drawn.get(start, ()), wanted)
             for start in sorted(counted, reverse=True)[:_MOST_BUCKETS]
-        ]
+        )
     else:
         values = read_parts(reads, [*of_sums, *of_spread])
     sums, spread = only.among(values.of_all(of_sums)), only.among(values.of_all(of_spread))
@@ -162,8 +162,10 @@ def latency(
     )
     if group_by is None:
         return report
-    ranked = timed if group_by in ("hour", "day") else _ranked(sums, spread, group_by)
-    return _with_groups(report, ranked, wanted, reverse=group_by in ("hour", "day"))
+    if group_by in ("hour", "day"):
+        return _with_groups(report, timed, reverse=True)
+    ranked = _ranked(sums, spread, group_by)
+    return _with_groups(report, (_show_group(name, tally, (), wanted) for name, tally in ranked))
 
 
 def _tally(sums: Sequence[LatencyRow], spread: Sequence[HistogramRow]) -> _Tally:
@@ -210,24 +212,27 @@ def _models(
 
 
 def _with_groups(
-    report: LatencyReport,
-    ranked: Sequence[tuple[str, _Tally]],
-    wanted: tuple[float, ...],
-    *,
-    reverse: bool,
+    report: LatencyReport, shown: Iterable[tuple[LatencyGroup, int]], *, reverse: bool = False
 ) -> LatencyReport:
-    """Return the report with as many groups as fit, the first of ``ranked``."""
-    shown = (_show_group(key, tally, wanted) for key, tally in ranked)
-    kept = fitting_shown(shown, MOST_BYTES - json_bytes(report) - 40)
-    cut_off = report.truncated or len(kept) < len(ranked)
+    """Return the report with as many groups as fit, the first of ``shown``."""
+    kept, all_fit = fitting_shown(shown, MOST_BYTES - json_bytes(report) - 40)
+    cut_off = report.truncated or not all_fit
     groups = kept[::-1] if reverse else kept
     return report.model_copy(update={"groups": groups, "truncated": cut_off or None})
 
 
 @lru_cache(maxsize=1024)
-def _show_group(key: str, tally: _Tally, wanted: tuple[float, ...]) -> tuple[LatencyGroup, int]:
-    """Return a group and its length in bytes. Remembered: of hundreds of hours only the last one changes."""
-    group = LatencyGroup(key=key, **tally.figures(wanted))
+def _show_group(
+    key: str, sums: tuple[int, ...], spread: tuple[int, ...], wanted: tuple[float, ...]
+) -> tuple[LatencyGroup, int]:
+    """Return a group and its length in bytes. Remembered: of hundreds of hours only the last one changes.
+
+    Args:
+        key: what it is called.
+        sums, spread: the fields of a ``_Tally``, or the first and the last of them.
+        wanted: the percentiles.
+    """
+    group = LatencyGroup(key=key, **_Tally(*sums, *spread).figures(wanted))
     return group, json_bytes(group)
 
 

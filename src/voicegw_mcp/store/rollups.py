@@ -86,6 +86,8 @@ class SeriesFilter(NamedTuple):
     def among(self, rows: Iterable[R]) -> list[R]:
         """Return those of rows that begin with project, modality, provider and model id which are of such a series."""
         wanted = [(place, storable(str(value))) for place, value in enumerate(self) if value is not None]
+        if not wanted:
+            return list(rows)
         return [row for row in rows if all(row[place] == value for place, value in wanted)]
 
 

@@ -106,9 +106,9 @@ def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None
     if len(rows) >= limit or not (edge := reads.read(*search.edge(after))):
         return rows
     for threshold in search.thresholds if len(rows) < _FEW_FOUND else ():
-        (count, _), *cells = reads.read(*search.reach(threshold, after))
-        if count > search.most_reached:
+        if reads.read(*search.beyond_reach(threshold)):
             continue
+        cells = reads.read(*search.reach(threshold, after))
         complete = len(cells) <= search.most_opened
         opened = cells if complete else [cell for cell in cells if cell[0] != cells[-1][0]]
         # Once for all its statuses: each would bring the same rows.
@@ -175,22 +175,23 @@ class _Search:
         )
         return [_Threshold(*threshold) for threshold in found if threshold[2] > 0]
 
-    def reach(self, threshold: _Threshold, after: Place | None) -> Statement:
-        """Return what tells how many cells of a quarter hour reach a threshold, and in order (start, series) the first ones."""
+    def beyond_reach(self, threshold: _Threshold) -> Statement:
+        """Return what tells whether more cells of a quarter hour reach a threshold than are put in order: one row, or none."""
         values = Values()
-        reached = (
-            f"main.rollup AS cell INDEXED BY {threshold.by} "
-            f"WHERE cell.grain_s = {_QUARTER_S} AND cell.{threshold.column} >= {values.mark(threshold.least)}"
-        )
-        # Joined, so that none is looked at when they are too many.
-        return (
-            f"""WITH counted (cells) AS MATERIALIZED (
-SELECT COUNT(*) FROM (SELECT 1 FROM {reached} LIMIT {self.most_reached + 1}))
-SELECT cells, NULL FROM counted UNION ALL
-SELECT * FROM (SELECT bucket_ms, series_id FROM counted CROSS JOIN {reached} AND cells <= {self.most_reached}
+        return f"SELECT 1 {self._reached(threshold, values)} LIMIT 1 OFFSET {self.most_reached}", values
+
+    def reach(self, threshold: _Threshold, after: Place | None) -> Statement:
+        """Return what tells in order (start, series) which cells of a quarter hour reach a threshold, the first of them."""
+        values = Values()
+        direction = self._order.direction
+        # Of equal ones the index has the order asked for, in this direction: most of those that come later are then passed
+        # over at once, in half the time. The limit only keeps the inner order.
+        reached = f"""SELECT bucket_ms, series_id {self._reached(threshold, values)}
 AND {cell_tests(self._query, values)} AND {cell_times(self._query, values)} AND {self._from(values, after)}
 AND {self._series("+cell.series_id", values)}
-ORDER BY bucket_ms {self._order.direction} LIMIT {self.most_opened + 1})""",
+ORDER BY cell.{threshold.column} {direction} LIMIT {self.most_reached}"""
+        return (
+            f"SELECT bucket_ms, series_id FROM ({reached}) ORDER BY bucket_ms {direction} LIMIT {self.most_opened + 1}",
             values,
         )
 
@@ -299,6 +300,12 @@ UNION ALL
 ORDER BY 1 {direction}, 2 {direction})
 SELECT seq FROM node WHERE grain_s = 0 LIMIT {self._limit}"""
         ), values
+
+    def _reached(self, threshold: _Threshold, values: Values) -> str:
+        return (
+            f"FROM main.rollup AS cell INDEXED BY {threshold.by} "
+            f"WHERE cell.grain_s = {_QUARTER_S} AND cell.{threshold.column} >= {values.mark(threshold.least)}"
+        )
 
     def _series(self, column: str, values: Values) -> str:
         return series_test(column, self._query, values, bound=self._bound)

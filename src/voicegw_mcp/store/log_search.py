@@ -160,6 +160,8 @@ class _Search:
         )
         self._walked = max(_WALKED_BY_INDEX if self._by_status and self._plain else _WALKED, limit)
         by_index = query.session_id is None and None in {query.min_latency_ms, query.min_cost_nanousd}
+        # What the index of a threshold tells is not asked again.
+        self._beside = replace(query, min_latency_ms=None, min_cost_nanousd=None) if by_index else query
         self.most_reached = _MOST_REACHED if by_index else _FEW_REACHED
         self.most_opened = limit + _SPARE_CELLS if by_index else _FEW_REACHED
         newest = self._order is NEWEST
@@ -187,7 +189,7 @@ class _Search:
         # Of equal ones the index has the order asked for, in this direction: most of those that come later are then passed
         # over at once, in half the time. The limit only keeps the inner order.
         reached = f"""SELECT bucket_ms, series_id {self._reached(threshold, values)}
-AND {cell_tests(self._query, values)} AND {cell_times(self._query, values)} AND {self._from(values, after)}
+AND {cell_tests(self._beside, values)} AND {cell_times(self._query, values)} AND {self._from(values, after)}
 AND {self._series("+cell.series_id", values)}
 ORDER BY cell.{threshold.column} {direction} LIMIT {self.most_reached}"""
         return (

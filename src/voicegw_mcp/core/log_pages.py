@@ -105,7 +105,7 @@ def log_page(
     described = asdict(query)
     after = None if cursor is None else _place(reads, decode_cursor(cursor, described), query)
     # One row more than asked for tells whether there is a next page.
-    rows = read_log(reads, query, limit=limit + 1, after=after)
+    rows = read_log(reads, query, limit=limit + 1, after=after, priced=detail == "full")
     view = partial(view_rows, detail=detail)
     # At least one row, however long it is, or a cursor would lead nowhere.
     entries = fitting_views(rows[:limit], view, most_bytes - ENVELOPE_BYTES) or view(rows[:1])

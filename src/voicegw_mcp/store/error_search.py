@@ -32,7 +32,6 @@ from voicegw_mcp.store.log_indexes import (
     short_terms,
     status_term,
 )
-from voicegw_mcp.store.log_rows import SELECT_ROWS
 from voicegw_mcp.store.text import storable
 
 if TYPE_CHECKING:
@@ -52,8 +51,8 @@ _MOST_SERIES_TERMS: Final = 64
 _TERM_CHARACTERS: Final = 3
 
 
-def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Place | None) -> list[Row]:
-    """Return up to ``limit`` rows that match, as ``SELECT_ROWS`` reads them, in the query's order, behind ``after``."""
+def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Place | None, select: str) -> list[Row]:
+    """Return up to ``limit`` rows that match, as ``select`` reads them, in the query's order, behind ``after``."""
     wanted = [*_series_terms(reads, query), *_terms_besides(query)]
     needle, bound = storable(query.search or ""), reads.projects is not None
     rows: list[Row] = []
@@ -61,7 +60,7 @@ def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Place | No
         wanted.append(message_terms(needle))
     else:
         # What is so short is common as a rule, and found among the first.
-        first = _Candidates(query, wanted, bound=bound)
+        first = _Candidates(query, wanted, bound=bound, select=select)
         places, rows = first.read(reads, after, _SCANNED, limit)
         if len(rows) == limit or len(places) < _SCANNED:
             return rows
@@ -74,7 +73,9 @@ def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Place | No
             return rows
         if len(found) <= _MOST_TERMS:
             wanted.append(any_of(term for (term,) in found))
-    return rows + _read_on(reads, _Candidates(query, wanted, bound=bound), after, limit - len(rows))
+    return rows + _read_on(
+        reads, _Candidates(query, wanted, bound=bound, select=select), after, limit - len(rows)
+    )
 
 
 def _read_on(reads: Reads, candidates: _Candidates, after: Place | None, limit: int) -> list[Row]:
@@ -115,8 +116,9 @@ def _terms_besides(query: LogFilter) -> list[str]:
 class _Candidates:
     """Rows that may match, in the order asked for: all that have an error text, or those of the moments the index names."""
 
-    def __init__(self, query: LogFilter, wanted: Sequence[str], *, bound: bool) -> None:
+    def __init__(self, query: LogFilter, wanted: Sequence[str], *, bound: bool, select: str) -> None:
         self._query = query
+        self._select = select
         self._bound = bound
         self._match = " AND ".join(wanted)
         self._order = order_of(query)
@@ -161,4 +163,4 @@ class _Candidates:
             f"SELECT seq FROM json_each({given}) AS found CROSS JOIN {found} "
             f"WHERE error_message IS NOT NULL AND {tests} {self._order.by_time} LIMIT {limit}"
         )
-        return rows_at(SELECT_ROWS, matching, self._order), values
+        return rows_at(self._select, matching, self._order), values

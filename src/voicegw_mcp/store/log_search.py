@@ -79,28 +79,31 @@ _STEPS: Final = ", ".join(
 )
 
 
-def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None) -> list[Row]:
-    """Return up to ``limit`` rows that match, as ``SELECT_ROWS`` reads them, in the query's order.
+def find_rows(
+    reads: Reads, query: LogFilter, *, limit: int, after: Place | None, select: str = SELECT_ROWS
+) -> list[Row]:
+    """Return up to ``limit`` rows that match in the query's order.
 
     Args:
         reads: the log, or a part of it.
         query: filters and order.
         limit: at least 1.
         after: the place behind which to begin.
+        select: reads rows, ``SELECT_ROWS`` or ``SELECT_UNPRICED``.
     """
     bound = reads.projects is not None
     if query.session_id is not None:
         if (span := _span_of_long_session(reads, query)) is None:
-            return reads.read(*_Search(query, limit, bound=bound).session(after))
+            return reads.read(*_Search(query, limit, bound=bound, select=select).session(after))
         query = replace(
             query,
             start_ms=max(span[0], query.start_ms or 0),
             end_ms=min(span[1], span[1] if query.end_ms is None else query.end_ms),
         )
     if query.search is not None:
-        return find_errors(reads, query, limit=limit, after=after)
-    search = _Search(query, limit, bound=bound)
-    if by_series_alone(query) and (rows := reads.read(*first_of_series(query, limit, after))):
+        return find_errors(reads, query, limit=limit, after=after, select=select)
+    search = _Search(query, limit, bound=bound, select=select)
+    if by_series_alone(query) and (rows := reads.read(*first_of_series(query, limit, after, select))):
         return rows
     rows = reads.read(*search.walk(after))
     if len(rows) >= limit or not (edge := reads.read(*search.edge(after))):
@@ -149,8 +152,9 @@ class _Search:
     order that a row in it can have; cells come before the rows of that millisecond.
     """
 
-    def __init__(self, query: LogFilter, limit: int, *, bound: bool) -> None:
+    def __init__(self, query: LogFilter, limit: int, *, bound: bool, select: str) -> None:
         self._query = query
+        self._select = select
         self._limit = limit
         self._bound = bound
         self._order = order_of(query)
@@ -313,7 +317,7 @@ SELECT seq FROM node WHERE grain_s = 0 LIMIT {self._limit}"""
         return series_test(column, self._query, values, bound=self._bound)
 
     def _rows(self, places: str) -> str:
-        return rows_at(SELECT_ROWS, places, self._order)
+        return rows_at(self._select, places, self._order)
 
     def _walked_rows(self, values: Values, after: Place | None) -> str:
         tests = time_tests(self._query, values, after)

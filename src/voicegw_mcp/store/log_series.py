@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.store.log_conditions import NEWEST, Values, order_of, rows_at, series_query, time_tests
-from voicegw_mcp.store.log_rows import SELECT_ROWS
 
 if TYPE_CHECKING:
     from voicegw_mcp.store.log_conditions import Place, Statement
@@ -31,7 +30,7 @@ def by_series_alone(query: LogFilter) -> bool:
     return any(name is not None for name in named) and all(other is None for other in others)
 
 
-def first_of_series(query: LogFilter, limit: int, after: Place | None) -> Statement:
+def first_of_series(query: LogFilter, limit: int, after: Place | None, select: str) -> Statement:
     """Return what reads the first rows, or nothing when the series are not few.
 
     The index of series tells all of it: how far the page can reach at most in each series, and the rows up to there.
@@ -40,6 +39,7 @@ def first_of_series(query: LogFilter, limit: int, after: Place | None) -> Statem
         query: one that ``by_series_alone`` is true of.
         limit: at least 1.
         after: the place behind which to begin.
+        select: reads rows.
     """
     values = Values()
     order = order_of(query)
@@ -60,4 +60,4 @@ SELECT seq FROM chosen CROSS JOIN main.requests INDEXED BY requests_by_series ON
 AND timestamp_ms {">" if newest else "<"}= COALESCE(({last}), {values.mark(furthest)})
 AND {time_tests(unbounded, values, after)}
 WHERE (SELECT COUNT(*) FROM chosen) <= {_FEW_SERIES} {order.by_time} LIMIT {limit}"""
-    return rows_at(SELECT_ROWS, places, order), values
+    return rows_at(select, places, order), values

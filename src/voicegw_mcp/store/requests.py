@@ -21,7 +21,7 @@ from voicegw_mcp.errors import InvalidInput, quote
 from voicegw_mcp.store.histogram import MOST_MS
 from voicegw_mcp.store.log_conditions import Values, row_tests, series_test, time_tests
 from voicegw_mcp.store.log_indexes import add_rows
-from voicegw_mcp.store.log_rows import COLUMNS, SELECT_ROWS, LogFilter, LogRow
+from voicegw_mcp.store.log_rows import COLUMNS, SELECT_ROWS, SELECT_UNPRICED, LogFilter, LogRow
 from voicegw_mcp.store.log_search import find_rows
 from voicegw_mcp.store.rollup_writing import add_to_rollups
 from voicegw_mcp.store.rollups import ANY_SERIES, COUNTED, SeriesFilter
@@ -70,10 +70,19 @@ def insert_requests(connection: sqlite3.Connection, records: Sequence[RequestRec
 
 
 def read_log(
-    reads: Reads, query: LogFilter, *, limit: int, after: tuple[int, int] | None = None
+    reads: Reads, query: LogFilter, *, limit: int, after: tuple[int, int] | None = None, priced: bool = True
 ) -> list[LogRow]:
-    """Return up to ``limit`` rows in the query's order, beginning behind the place ``after`` (timestamp_ms, seq)."""
-    return [LogRow(*row) for row in find_rows(reads, query, limit=limit, after=after)]
+    """Return up to ``limit`` rows in the query's order.
+
+    Args:
+        reads: the log, or a part of it.
+        query: filters and order.
+        limit: at least 1.
+        after: the place (timestamp_ms, seq) behind which to begin.
+        priced: whether what is told of their prices is read.
+    """
+    select = SELECT_ROWS if priced else SELECT_UNPRICED
+    return list(map(LogRow._make, find_rows(reads, query, limit=limit, after=after, select=select)))
 
 
 def last_number(reads: Reads) -> int:

@@ -76,9 +76,15 @@ def row(row_id, **fields):
     return request_record(id=row_id, cost_nanousd=1_000_000_000, ttfb_ms=100.0, **{**plain, **fields})
 
 
+async def look_once(site):
+    """Look at names and state of the store: the first look waits for a thread, and whoever does looks as if he were waiting."""
+    await (await site.gateway.store_handle.sound()).version()
+
+
 @asynccontextmanager
 async def asking(site, path, count, **options):
     """Ask so many times at once; gives the requests, each in a task."""
+    await look_once(site)
     tasks = [asyncio.create_task(site.ok(path, **options)) for _ in range(count)]
     # Whoever is not the first has looked at the state of the store, and waits, when all others have had their turns.
     await anyio.wait_all_tasks_blocked()
@@ -197,6 +203,7 @@ async def test_what_fails_is_told_to_all_who_wait_and_is_not_kept(site, house, m
     await house.log(row("a"))
     made.failure = StoreUnavailable("The disk is full.", hint="Make room.")
     made.hold()
+    await look_once(site)
     tasks = [asyncio.create_task(site.get("/v1/costs")) for _ in range(3)]
     await made.begun()
     await anyio.wait_all_tasks_blocked()

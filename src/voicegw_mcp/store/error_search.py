@@ -14,11 +14,12 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.store.log_conditions import (
-    ANY,
     Values,
+    of_any_series,
     order_of,
     row_tests,
     rows_at,
+    series_query,
     series_test,
     time_tests,
 )
@@ -93,11 +94,10 @@ def _read_on(reads: Reads, candidates: _Candidates, after: Place | None, limit: 
 
 def _series_terms(reads: Reads, query: LogFilter) -> list[str]:
     """Return what the index is asked about series: nothing where they are many, or all."""
-    values = Values()
-    test = series_test("series_id", query, values, bound=reads.projects is not None)
-    if test == ANY:
+    if of_any_series(query, bound=reads.projects is not None):
         return []
-    found = reads.read(f"SELECT series_id FROM series WHERE {test} LIMIT {_MOST_SERIES_TERMS + 1}", values)
+    values = Values()
+    found = reads.read(f"{series_query(query, values)} LIMIT {_MOST_SERIES_TERMS + 1}", values)
     return [series_terms([number for (number,) in found] or [0])] if len(found) <= _MOST_SERIES_TERMS else []
 
 

@@ -149,12 +149,15 @@ def series_query(query: LogFilter, values: Values) -> str:
     return "SELECT series_id FROM series" + (f" WHERE {' AND '.join(tests)}" if tests else "")
 
 
-def series_test(column: str, query: LogFilter, values: Values, *, bound: bool) -> str:
-    """Return what the number of a series must fulfil; ``bound`` says that the reader does not see all of them."""
+def of_any_series(query: LogFilter, *, bound: bool) -> bool:
+    """Say whether a query is about all series; ``bound`` says that the reader does not see all of them."""
     named = (query.project, query.modality, query.provider, query.model_id)
-    if not bound and all(name is None for name in named):
-        return ANY
-    return f"{column} IN ({series_query(query, values)})"
+    return not bound and all(name is None for name in named)
+
+
+def series_test(column: str, query: LogFilter, values: Values, *, bound: bool) -> str:
+    """Return what the number of a series must fulfil; ``bound`` as in ``of_any_series``."""
+    return ANY if of_any_series(query, bound=bound) else f"{column} IN ({series_query(query, values)})"
 
 
 def rows_at(select: str, places: str, order: Order) -> str:

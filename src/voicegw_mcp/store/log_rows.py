@@ -80,11 +80,15 @@ class LogRow(NamedTuple):
 FAMILY: Final = "(family "
 """What the source of a price holds that is a relative's of the model."""
 
-COLUMNS: Final = LogRow._fields[: LogRow._fields.index("project")]
+_NAMED, _PRICED = LogRow._fields.index("project"), LogRow._fields.index("price_source")
+COLUMNS: Final = LogRow._fields[:_NAMED]
 """The columns of ``requests``, the first fields of a ``LogRow``."""
 
 _OF_ROW: Final = ", ".join(
-    (*(f"requests.{name}" for name in COLUMNS), *(f"series.{name}" for name in LogRow._fields[-9:-5]))
+    (
+        *(f"requests.{name}" for name in COLUMNS),
+        *(f"series.{name}" for name in LogRow._fields[_NAMED:_PRICED]),
+    )
 )
 _FROM: Final = "FROM requests JOIN series ON series.series_id = requests.series_id"
 SELECT_ROWS: Final = (

@@ -44,7 +44,7 @@ from voicegw_mcp.store.log_conditions import (
     series_test,
     time_tests,
 )
-from voicegw_mcp.store.log_rows import SELECT_ROWS, LogFilter
+from voicegw_mcp.store.log_rows import LogFilter
 from voicegw_mcp.store.log_series import by_series_alone, first_of_series
 from voicegw_mcp.store.rollups import GRAINS_MS
 from voicegw_mcp.store.text import storable
@@ -79,9 +79,7 @@ _STEPS: Final = ", ".join(
 )
 
 
-def find_rows(
-    reads: Reads, query: LogFilter, *, limit: int, after: Place | None, select: str = SELECT_ROWS
-) -> list[Row]:
+def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None, select: str) -> list[Row]:
     """Return up to ``limit`` rows that match in the query's order.
 
     Args:
@@ -89,7 +87,7 @@ def find_rows(
         query: filters and order.
         limit: at least 1.
         after: the place behind which to begin.
-        select: reads rows, ``SELECT_ROWS`` or ``SELECT_UNPRICED``.
+        select: reads rows, ``SELECT_ROWS`` or ``SELECT_UNPRICED`` of ``store.log_rows``.
     """
     bound = reads.projects is not None
     if query.session_id is not None:

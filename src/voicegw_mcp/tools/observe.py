@@ -90,16 +90,12 @@ class Report(Input):
         """Return the filters as the reports take them."""
         return self.model_dump(include={"project", "modality", "provider_id", "model_id"})
 
-    def window(self, reads: Reads, catalog: Catalog, timezone: str, now_ms: int) -> Window:
+    def window(self, reads: Reads, timezone: str, now_ms: int) -> Window:
         """Return the span of time that is asked for.
 
         Raises:
-            NotFound: a project, provider or model is neither configured nor was it ever recorded.
             InvalidInput: the period or a moment is none, or the time zone.
         """
-        check_filters(
-            reads, catalog, project=self.project, provider_id=self.provider_id, model_id=self.model_id
-        )
         return find_window(
             reads, period=self.period, start=self.start, end=self.end, timezone=timezone, now_ms=now_ms
         )
@@ -122,9 +118,10 @@ async def get_costs(gateway: Gateway, args: GetCosts) -> CostReport:
     catalog, store, now_ms = gateway.catalog(), await gateway.reader(), gateway.now_ms()
 
     def read(reads: Reads) -> CostReport:
+        _check(reads, catalog, args)
         return costs(
             reads,
-            args.window(reads, catalog, args.timezone or catalog.settings.timezone, now_ms),
+            args.window(reads, args.timezone or catalog.settings.timezone, now_ms),
             **args.filters(),
             group_by=args.group_by,
             compare_previous=args.compare_to == "previous",
@@ -149,9 +146,10 @@ async def get_latency_stats(gateway: Gateway, args: GetLatencyStats) -> LatencyR
     settings = catalog.settings
 
     def read(reads: Reads) -> LatencyReport:
+        _check(reads, catalog, args)
         return latency(
             reads,
-            args.window(reads, catalog, settings.timezone, now_ms),
+            args.window(reads, settings.timezone, now_ms),
             **args.filters(),
             group_by=args.group_by,
             percentiles=settings.latency.percentiles,
@@ -177,20 +175,15 @@ class LogQuery(Input):
     order: Literal["newest", "oldest"] = "newest"
 
     async def prepare(self, gateway: Gateway) -> tuple[Reader, LogFilter]:
-        """Return what reads the log, and which rows of it; raises as ``check`` and ``rows`` do."""
-        catalog, store = gateway.catalog(), await gateway.reader()
-        await store.ask(self.check, catalog)
-        return store, self.rows(catalog.settings.timezone)
-
-    def check(self, reads: Reads, catalog: Catalog) -> None:
-        """Look whether what is filtered by is there.
+        """Return what reads the log, and which rows of it.
 
         Raises:
             NotFound: a project, provider or model is neither configured nor was it ever recorded.
+            InvalidInput: as ``rows``.
         """
-        check_filters(
-            reads, catalog, project=self.project, provider_id=self.provider_id, model_id=self.model_id
-        )
+        catalog, store = gateway.catalog(), await gateway.reader()
+        await store.ask(_check, catalog, self)
+        return store, self.rows(catalog.settings.timezone)
 
     def rows(self, timezone: str) -> LogFilter:
         """Return which rows are asked for.
@@ -215,6 +208,10 @@ class LogQuery(Input):
             search=self.search,
             order=self.order,
         )
+
+
+def _check(reads: Reads, catalog: Catalog, args: Report | LogQuery) -> None:
+    check_filters(reads, catalog, project=args.project, provider_id=args.provider_id, model_id=args.model_id)
 
 
 class GetLogs(LogQuery):
@@ -243,12 +240,12 @@ async def get_logs(gateway: Gateway, args: GetLogs) -> LogPage:
     after = followed_from(args.cursor, query)
 
     def read(reads: Reads) -> LogPage:
-        args.check(reads, catalog)
+        _check(reads, catalog, args)
         return log_page(reads, query, limit=args.limit, cursor=args.cursor, detail=args.detail)
 
     if args.follow_seconds is None and after is None:
         return await store.ask(read)
-    await store.ask(args.check, catalog)
+    await store.ask(_check, catalog, args)
     if args.cursor is not None and after is None:
         raise InvalidInput(
             "cursor is that of a page; following goes on from the cursor of a call that followed.",

@@ -102,7 +102,7 @@ async def test_a_stream_that_cannot_be_watched_is_the_callers_all_the_same(desk,
 
 async def test_an_answer_that_cannot_be_measured_arrives(desk, monkeypatch, caplog):
     await desk.start("openai")
-    monkeypatch.setattr(streams.Chat, "see", lambda *_: 1 / 0)
+    monkeypatch.setattr(streams.Chat, "_characters", None)  # cannot be added to
     assert await ask(desk.own(inference.LLM("openai/gpt-4o-mini")))
     assert "was not measured" in caplog.text
     assert len(desk.rows()) == 1

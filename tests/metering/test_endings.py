@@ -277,7 +277,7 @@ async def test_a_key_in_an_error_message_is_masked(desk):
 async def test_a_meter_that_breaks_does_not_break_the_request(desk, monkeypatch, caplog):
     await desk.start("openai")
     model = desk.own(inference.LLM("openai/gpt-4o-mini"))
-    monkeypatch.setattr(streams.Chat, "_since_ms", lambda *_: 1 / 0)
+    monkeypatch.setattr(streams.Chat, "measure", lambda *_: 1 / 0)
     assert await ask(model)
     assert desk.row().status == "success"
     assert "was not measured" in caplog.text

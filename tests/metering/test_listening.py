@@ -9,7 +9,7 @@ from tests.loopback import Fault
 from tests.metering.desk import ONCE, PRICES, audio, listen
 
 from voicegw_mcp import inference
-from voicegw_mcp.inference import streams
+from voicegw_mcp.inference import listening
 
 
 class Bill:
@@ -74,9 +74,9 @@ async def test_a_stream_closed_in_the_middle_loses_no_use(desk):
 async def test_a_turn_is_written_before_the_next_one_when_it_waits_too_long(desk, monkeypatch):
     await desk.start("deepgram")
     written = asyncio.Event()
-    monkeypatch.setattr(streams, "TURN_S", 0)
-    write = streams.Listening.write
-    monkeypatch.setattr(streams.Listening, "write", lambda *a, **k: (write(*a, **k), written.set()))
+    monkeypatch.setattr(listening, "TURN_S", 0)
+    write = listening.Listening.write
+    monkeypatch.setattr(listening.Listening, "write", lambda *a, **k: (write(*a, **k), written.set()))
     ears = desk.own(inference.STT("deepgram/nova-3"))
     async with ears.stream(conn_options=ONCE) as stream:
         assert await turn(stream)
@@ -86,10 +86,26 @@ async def test_a_turn_is_written_before_the_next_one_when_it_waits_too_long(desk
     assert [row.status for row in rows] in (["success"], ["success", "idle"])
 
 
+async def test_turns_of_several_streams_are_each_written_when_they_have_waited(desk, monkeypatch):
+    await desk.start("deepgram")
+    written = asyncio.Semaphore(0)
+    monkeypatch.setattr(listening, "TURN_S", 0.3)
+    write = listening.Listening.write
+    monkeypatch.setattr(listening.Listening, "write", lambda *a, **k: (write(*a, **k), written.release()))
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    async with ears.stream(conn_options=ONCE) as first, ears.stream(conn_options=ONCE) as second:
+        for stream in (first, second):
+            assert await turn(stream)
+        for _ in range(2):
+            await asyncio.wait_for(written.acquire(), 20)
+        assert [row.status for row in desk.rows()] == ["success"] * 2
+        assert not listening._looking
+
+
 async def test_a_stream_in_which_nobody_speaks_costs_and_is_no_request(desk, monkeypatch):
     server = await desk.start("deepgram", more=PRICES)
     server.faults.next(Fault(), door="listen-ws")
-    monkeypatch.setattr(streams, "IDLE_MS", 1)
+    monkeypatch.setattr(listening, "IDLE_MS", 1)
     ears = desk.own(inference.STT("deepgram/nova-3"))
     async with ears.stream(conn_options=ONCE) as stream:
         bill = Bill(stream)
@@ -127,7 +143,7 @@ async def test_the_latency_of_a_turn_is_from_its_last_word_though_the_microphone
     await desk.start("deepgram")
     ears = desk.own(inference.STT("deepgram/nova-3"))
     clock = [1000.0]
-    monkeypatch.setattr(streams.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(listening.time, "perf_counter", lambda: clock[0])
     async with ears.stream(conn_options=ONCE) as stream:
         for number in range(10):
             clock[0] = 1000.0 + number

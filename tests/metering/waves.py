@@ -22,8 +22,9 @@ from voicegw_mcp.domain import Modality
 from voicegw_mcp.inference import runtime
 from voicegw_mcp.inference.attempts import Attempt
 from voicegw_mcp.inference.build import build
+from voicegw_mcp.inference.listening import Listening
 from voicegw_mcp.inference.meter import Meter
-from voicegw_mcp.inference.streams import Chat, Listening, Recognition, Speech
+from voicegw_mcp.inference.streams import Chat, Recognition, Speech
 
 MODELS = {Modality.STT: "openai/whisper-1", Modality.LLM: "openai/gpt-4o-mini", Modality.TTS: "openai/tts-1"}
 OPTIONS = APIConnectOptions(max_retry=0, timeout=30)
@@ -80,7 +81,7 @@ class Loop:
 OURS = [
     (Attempt, "__init__"),
     (Meter, "_enter"),
-    *((kind, name) for kind in (Chat, Speech, Listening) for name in ("watch", "see", "_end")),
+    *((kind, name) for kind in (Chat, Speech, Listening) for name in ("watch", "send", "_end")),
     (Listening, "push_frame"),  # with what LiveKit does there itself
     (Recognition, "end"),
 ]

@@ -54,6 +54,23 @@ _LEAST_TEXT: Final = 3
 """A text this short is no conversation, and cutting it out of a message would cut words apart."""
 
 
+_UNRECORDED: Final = "A request on %s was not recorded."
+
+
+class Measured(NamedTuple):
+    """What was measured of a request.
+
+    Args:
+        usage: what it used.
+        ttfb_ms: from its begin to the first of the answer, ms.
+        total_ms: from its begin to the end, ms.
+    """
+
+    usage: Usage = NO_USAGE
+    ttfb_ms: float | None = None
+    total_ms: float | None = None
+
+
 class Attempt:
     """A request that was entered and is not settled yet.
 
@@ -114,9 +131,23 @@ class Attempt:
         if not self.settled:
             self.settled = True
             _live.discard(self._live)
-            if status is RequestStatus.ERROR and self.chain is not None and not self.probe:
+            if self.chain is not None and status is RequestStatus.ERROR and not self.probe:
                 self.chain.fail(self.meter.leaf)
             self.write(status, usage, **measured)
+
+    def succeed(self) -> None:
+        """Settle a request that was answered in full: what it used is asked in the recorder's thread, by ``measure``. Never raises."""
+        if not self.settled:
+            self.settled = True
+            _live.discard(self._live)
+            try:
+                self.meter.runtime.record(self.project, self._success)
+            except Exception:
+                logger.exception(_UNRECORDED, self.meter.leaf.model_id)
+
+    def measure(self) -> Measured:
+        """Return what was measured of a request that was answered in full; in the recorder's thread, when nothing of it changes any more."""
+        raise NotImplementedError
 
     def write(
         self,
@@ -143,10 +174,6 @@ class Attempt:
             estimated: whether the usage is a guess.
         """
         try:
-            if self.probe:
-                status = RequestStatus.PROBE
-            elif status is RequestStatus.SUCCESS and self.fallback_from is not None:
-                status = RequestStatus.FALLBACK
             make = partial(
                 self._row,
                 status,
@@ -157,12 +184,30 @@ class Attempt:
                 None if error is None else Problem(*describe(error), list(texts), self.meter.keys()),
                 estimated,
             )
-            if self._trace is not None:
-                times = times_of(at_ms, self.started, total_ms)
-                make = Traced(*self._trace, *times, self.streamed, self.meter.leaf).around(make)
-            self.meter.runtime.record(self.project, make)
+            self.meter.runtime.record(self.project, self._traced(make, at_ms, total_ms))
         except Exception:
-            logger.exception("A request on %s was not recorded.", self.meter.leaf.model_id)
+            logger.exception(_UNRECORDED, self.meter.leaf.model_id)
+
+    def _traced(
+        self, make: Callable[[], RequestRecord], at_ms: int | None, total_ms: float | None
+    ) -> Callable[[], RequestRecord]:
+        """Return what makes a row and its span, where spans are collected."""
+        if self._trace is None:
+            return make
+        times = times_of(at_ms, self.started, total_ms)
+        return Traced(*self._trace, *times, self.streamed, self.meter.leaf).around(make)
+
+    def _success(self) -> RequestRecord:
+        """Make the row of a request that was answered in full."""
+        try:
+            usage, ttfb_ms, total_ms = self.measure()
+        except Exception:
+            logger.exception("A request on %s was not measured.", self.meter.leaf.model_id)
+            usage, ttfb_ms, total_ms = Measured()
+        make = partial(
+            self._row, RequestStatus.SUCCESS, usage, self.at_ms, ttfb_ms, total_ms, None, estimated=False
+        )
+        return self._traced(make, None, total_ms)()
 
     def _row(  # noqa: PLR0917 - partial() passes what is in order at less cost
         self,
@@ -178,6 +223,10 @@ class Attempt:
         from voicegw_mcp.core.charges import Charge  # noqa: PLC0415 - decimals are only met in the recorder's thread
 
         leaf, kept = self.meter.leaf, self.meter.kept
+        if self.probe:
+            status = RequestStatus.PROBE
+        elif status is RequestStatus.SUCCESS and self.fallback_from is not None:
+            status = RequestStatus.FALLBACK
         if not kept.cost_tracking:
             usage, billed = NO_USAGE, Charge()
         else:

@@ -1,6 +1,6 @@
 """Metering: puts itself before the calls of a plugin's instance, so that each request becomes one row of the log.
 
-The instance stays the plugin's own. What its streams send is watched where plugins hand it to LiveKit (``streams``); LiveKit's
+The instance stays the plugin's own. What its streams send is watched where plugins hand it to LiveKit (``streams``, ``listening``); LiveKit's
 own events are not enough: it sends none for a request that is cancelled before its first answer or, for streams of speech,
 at all. Only errors are taken from there, because they come before LiveKit's own retries: that is when a rotated key is due.
 May import ``inference``, ``domain`` and ``errors``.
@@ -19,7 +19,8 @@ from livekit.agents import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, llm, 
 from voicegw_mcp.domain import Modality, RequestStatus
 from voicegw_mcp.inference import attempts, chain, context, keys
 from voicegw_mcp.inference.attempts import Attempt, describe
-from voicegw_mcp.inference.streams import Chat, Listening, Recognition, Speech, open_streams
+from voicegw_mcp.inference.listening import Listening, open_streams
+from voicegw_mcp.inference.streams import Chat, Recognition, Speech
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,23 +83,26 @@ class Meter:
 
     def begin(self) -> str:
         """Look at the configuration, as every request does once, and return the project the request counts on."""
+        watch = self.runtime.watch
+        if watch is None or watch.catalog is not self._followed:
+            self._follow()
+        return context.project_named(self.leaf.project) or self._default_project
+
+    def _follow(self) -> None:
+        """Go by the configuration with everything, the recorder into its store included."""
         try:
             catalog = self.runtime.catalog_lately()
-            if catalog is not self._followed:
-                self._follow(catalog)
+            if catalog is self._followed:
+                return
+            attempts.settle_all_at_exit(self.runtime.recorder(catalog))
+            if catalog is not self._catalog:
+                self._go_by(catalog)
+                self.renew_key()
+            self._followed = catalog
         except Exception as error:  # noqa: BLE001 - a file that is gone or broken must not end a conversation
             logger.warning(
                 "A request on %s goes by the configuration as it was: %s", self.leaf.model_id, error
             )
-        return context.project_named(self.leaf.project) or self._default_project
-
-    def _follow(self, catalog: Catalog) -> None:
-        """Go by a configuration with everything, the recorder into its store included."""
-        attempts.settle_all_at_exit(self.runtime.recorder(catalog))
-        if catalog is not self._catalog:
-            self._go_by(catalog)
-            self.renew_key()
-        self._followed = catalog
 
     def _go_by(self, catalog: Catalog) -> None:
         """Keep what each request needs of a configuration: attributes are read in less time than it is asked in."""
@@ -161,13 +165,15 @@ class Meter:
 
     def _set_handlers_apart(self) -> None:
         """Let event handlers run outside of the request whose task emits: what they start are requests of their own."""
-        original = self._instance.emit
+        original, handlers = self._instance.emit, self._instance._events  # noqa: SLF001 - event -> its handlers
 
         @wraps(original)
-        def emit(*args: Any, **kwargs: Any) -> None:
+        def emit(event: str, *args: Any) -> None:
+            if not handlers.get(event):
+                return
             token = chain.place.set(chain.NOWHERE)
             try:
-                original(*args, **kwargs)
+                original(event, *args)
             finally:
                 chain.place.reset(token)
 

@@ -54,7 +54,8 @@ class Runtime:
         """Makes spans of requests; None where nobody collects any, or requests are not logged. Looked for with the file."""
         self._path: Path | None = None
         self._seen: Catalog | None = None
-        self._watch: Watch | None = None
+        self.watch: Watch | None = None
+        """Knows what is configured, from the first request on."""
         self._priced: tuple[Catalog, PriceBook] | None = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
@@ -96,7 +97,7 @@ class Runtime:
             ConfigInvalid: the file is broken and was never good in this process.
             InvalidInput: as ``gateway``.
         """
-        watch = self._watch
+        watch = self.watch
         return self._look(self.gateway()) if watch is None else watch.look()
 
     def catalog_lately(self) -> Catalog:
@@ -105,18 +106,18 @@ class Runtime:
         Raises:
             ConfigInvalid, InvalidInput: as ``catalog``.
         """
-        watch = self._watch
+        watch = self.watch
         return self._begin_to_watch() if watch is None else watch.catalog
 
     def _begin_to_watch(self) -> Catalog:
         gateway = self.gateway()
         with self._lock:
-            watch = self._watch or Watch(partial(self._look, gateway))
+            watch = self.watch or Watch(partial(self._look, gateway))
             # When the interpreter is ending, or the system has no thread left, each request looks itself.
             with contextlib.suppress(RuntimeError):
-                if self._watch is None:
+                if self.watch is None:
                     watch.start()
-                    self._watch = watch
+                    self.watch = watch
             return watch.catalog
 
     def _look(self, gateway: Gateway) -> Catalog:
@@ -133,7 +134,7 @@ class Runtime:
 
         Rows are priced one by one in a thread, and each look at the files there takes the interpreter's lock from the event loop anew.
         """
-        watch = self._watch
+        watch = self.watch
         catalog = self.catalog() if watch is None else watch.catalog
         if self._priced is None or self._priced[0] is not catalog:
             self._priced = catalog, self.gateway().prices()
@@ -225,7 +226,7 @@ class Runtime:
         with self._lock:
             recorder, self._recorder, self._path = self._recorder, None, None
             budgets, self._budgets = self._budgets, None
-            watch, self._watch = self._watch, None
+            watch, self.watch = self.watch, None
             self.rate_limits = RateLimits()
             self._seen = None
         if watch is not None:
@@ -250,7 +251,7 @@ class Runtime:
     def _begin_anew(self) -> None:
         # A lock may have been held by a thread that is not there in the child. The recorder sees to itself.
         self._lock = threading.RLock()
-        self._gateway = self._seen = self._budgets = self._watch = None
+        self._gateway = self._seen = self._budgets = self.watch = None
         self.rate_limits = RateLimits()
 
 

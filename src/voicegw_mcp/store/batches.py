@@ -31,6 +31,11 @@ Row: TypeAlias = "RequestRecord | Callable[[], RequestRecord]"
 _PATIENCE_S: Final = 0.5
 """How long one attempt waits for another program's lock. Short, so that who closes the recorder is heard."""
 
+_ON_END: Final = 5
+"""Rows that are made on end, 0.1 ms each."""
+_LET_GO_S: Final = 0.0002
+"""As long as another thread takes to wake up; with 0 it has not yet when the lock is asked for again."""
+
 _OF_A_ROW: Final = (
     InvalidInput,
     TypeError,
@@ -97,13 +102,24 @@ class BatchWriter:
 
 
 def make_rows(given: Iterable[Row], lose: Callable[[str], None]) -> list[RequestRecord]:
-    """Return the rows, made where need be; ``lose`` is told the reason of each that cannot be made."""
+    """Return the rows, made where need be; ``lose`` is told the reason of each that cannot be made.
+
+    Between rows that are made it lets go: a thread that wants the interpreter's lock has to wait for up to 5 ms otherwise, and an
+    event loop is one.
+    """
     rows: list[RequestRecord] = []
+    made = 0
     for row in given:
+        if not callable(row):
+            rows.append(row)
+            continue
         try:
-            rows.append(row() if callable(row) else row)
+            rows.append(row())
         except Exception as error:  # noqa: BLE001 - as with a row that cannot be stored, the others are written
             lose(_reason(error))
+        made += 1
+        if made % _ON_END == 0:
+            time.sleep(_LET_GO_S)
     return rows
 
 

@@ -49,6 +49,8 @@ MOST_WAITING: Final = 100_000
 
 _FULL_BATCH: Final = 500
 _LARGEST_BATCH: Final = 2_000
+_LOOKS: Final = 40
+"""Windows without a row, 10 s, after which the thread sleeps until there is one."""
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 2.0
 _END_S: Final = 5.0
@@ -271,11 +273,22 @@ class Recorder:
                     return
 
     def _next_batch(self) -> tuple[list[Row], _Mark | None]:
-        """Wait for a row, then up to ``WINDOW_S`` for a batch of them; return the rows up to a mark, and the mark."""
+        """Wait for rows, and up to ``WINDOW_S`` for a batch of them; return those up to a mark, and the mark.
+
+        Who records does not wake this thread, but for the first row in a while: two threads that want the interpreter's lock at once
+        cost the caller's some tenth of a millisecond.
+        """
         rows: list[Row] = []
-        item = self._queue.get()
-        if not isinstance(item, _Mark) and self._queue.qsize() < _FULL_BATCH:
-            self._wait(WINDOW_S)
+        for _ in range(_LOOKS):
+            if self._queue.qsize() < _FULL_BATCH:
+                self._wait(WINDOW_S)
+            if self._queue.qsize():
+                item = self._queue.get()
+                break
+        else:
+            item = self._queue.get()
+            if not isinstance(item, _Mark) and self._queue.qsize() < _FULL_BATCH:
+                self._wait(WINDOW_S)
         with contextlib.suppress(Empty):
             while not isinstance(item, _Mark):
                 rows.append(item)

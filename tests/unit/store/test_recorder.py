@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from tests.factories import DAY, NOW, request_record
 
 from voicegw_mcp.domain import Usage
-from voicegw_mcp.store import recorder as module
+from voicegw_mcp.store import batches, recorder as module
 from voicegw_mcp.store.batches import BatchWriter
 from voicegw_mcp.store.recorder import Counts, Recorder
 from voicegw_mcp.store.schema import connect, prepare
@@ -88,12 +88,26 @@ def test_a_flush_waits_as_long_as_a_slow_store_gets_on(path, recorder, monkeypat
     assert len(stored(path)) == 8000
 
 
-def test_a_row_is_written_within_the_window_without_being_asked_for(path, recorder):
-    recorder.record(row(1))
-    deadline = time.monotonic() + BOUND_S
-    while not recorder.counts().written and time.monotonic() < deadline:
-        threading.Event().wait(0.01)
-    assert stored(path) == {"r1"}
+@pytest.mark.parametrize("silent", [False, True])
+def test_rows_are_written_within_the_window_without_being_asked_for(path, recorder, monkeypatch, silent):
+    if silent:  # for as long as the thread looks for rows by itself
+        monkeypatch.setattr(module, "_LOOKS", 0)
+    for number in range(1, 4):
+        recorder.record(row(number))
+        deadline = time.monotonic() + BOUND_S
+        while recorder.counts().written < number and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+        assert len(stored(path)) == number
+
+
+def test_making_rows_lets_others_go_on(path, recorder, monkeypatch):
+    slept = []
+    monkeypatch.setattr(batches.time, "sleep", slept.append)
+    for number in range(50):
+        recorder.record(lambda number=number: row(number))
+    assert recorder.flush(BOUND_S)
+    assert len(stored(path)) == 50
+    assert 0 < len(slept) <= 10
 
 
 def test_nothing_is_opened_before_the_first_row(path):

@@ -50,22 +50,25 @@ _MOST_CANDIDATES: Final = 4_000
 _MOST_TERMS: Final = 200
 _MOST_SERIES_TERMS: Final = 64
 _TERM_CHARACTERS: Final = 3
+_FEW_TERMS: Final = 3
+"""Of a text that are looked up at first. Each takes the index as long as reading twenty rows, and few tell most of it."""
 
 
 def find_errors(reads: Reads, query: LogFilter, *, limit: int, after: Place | None, select: str) -> list[Row]:
     """Return up to ``limit`` rows that match, as ``select`` reads them, in the query's order, behind ``after``."""
     wanted = [*_series_terms(reads, query), *_terms_besides(query)]
     needle, bound = storable(query.search or ""), reads.projects is not None
-    rows: list[Row] = []
-    if len(needle) >= _TERM_CHARACTERS:
+    short = len(needle) < _TERM_CHARACTERS
+    # What is so short is common as a rule, and found among the first.
+    likely, most = ([], _SCANNED) if short else ([message_terms(needle, _FEW_TERMS)], limit + 1)
+    first = _Candidates(query, [*wanted, *likely], bound=bound, select=select)
+    places, rows = first.read(reads, after, most, limit)
+    if len(rows) == limit or len(places) < most:
+        return rows
+    after = places[-1]
+    if not short:
         wanted.append(message_terms(needle))
     else:
-        # What is so short is common as a rule, and found among the first.
-        first = _Candidates(query, wanted, bound=bound, select=select)
-        places, rows = first.read(reads, after, _SCANNED, limit)
-        if len(rows) == limit or len(places) < _SCANNED:
-            return rows
-        after = places[-1]
         found = reads.read(
             f"SELECT term FROM main.error_term WHERE term >= ? AND term <= ? LIMIT {_MOST_TERMS + 1}",
             short_terms(needle),

@@ -120,12 +120,14 @@ def make_error_texts(connection: sqlite3.Connection) -> None:
     connection.execute(f"{_ADD_TEXTS} ORDER BY timestamp_ms")
 
 
-def message_terms(needle: str) -> str:
-    """Return what texts match that hold all of a needle of three characters or more, and maybe some others."""
+def message_terms(needle: str, most: int = _MOST_TERMS) -> str:
+    """Return what texts match that hold all of a needle of three characters or more, and maybe some others.
+
+    Of a long one not all terms are asked for: ``most`` say enough of it.
+    """
     folded = _folded(needle)
     terms = list(dict.fromkeys(folded[start : start + 3] for start in range(len(folded) - 2)))
-    # Of a long text some are enough.
-    return _all(terms[:: 1 + len(terms) // _MOST_TERMS])
+    return _all(terms[:: 1 + len(terms) // most])
 
 
 def short_terms(needle: str) -> tuple[str, str]:

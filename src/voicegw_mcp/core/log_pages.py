@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import cache, partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -20,13 +20,15 @@ from voicegw_mcp.core.periods import iso
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.domain import to_usd
 from voicegw_mcp.errors import InvalidInput
-from voicegw_mcp.store.requests import MOST_MESSAGE_CHARACTERS, number_of, read_log
+from voicegw_mcp.store.requests import MOST_MESSAGE_CHARACTERS, number_of, read_lines, read_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from voicegw_mcp.store.reader import Reads
-    from voicegw_mcp.store.requests import LogFilter, LogRow
+    from voicegw_mcp.store.requests import LogFilter, LogLine, LogRow
+
+R = TypeVar("R", "LogLine", "LogRow")
 
 Detail = Literal["concise", "full"]
 
@@ -105,10 +107,12 @@ def log_page(
     described = asdict(query)
     after = None if cursor is None else _place(reads, decode_cursor(cursor, described), query)
     # One row more than asked for tells whether there is a next page.
-    rows = read_log(reads, query, limit=limit + 1, after=after, priced=detail == "full")
-    view = partial(view_rows, detail=detail)
-    # At least one row, however long it is, or a cursor would lead nowhere.
-    entries = fitting_views(rows[:limit], view, most_bytes - ENVELOPE_BYTES) or view(rows[:1])
+    if detail == "full":
+        rows = read_log(reads, query, limit=limit + 1, after=after)
+        entries = _fitting(rows[:limit], partial(view_rows, detail=detail), most_bytes)
+    else:
+        rows = read_lines(reads, query, limit=limit + 1, after=after)
+        entries = _fitting(rows[:limit], _view_lines, most_bytes)
     kept = len(entries)
     more = len(rows) > kept
     return LogPage(
@@ -144,13 +148,24 @@ def view_rows(rows: Iterable[LogRow], detail: Detail) -> list[LogEntry]:
     return _entries().validate_python([view(row) for row in rows])
 
 
+def _view_lines(rows: Iterable[LogLine]) -> list[LogEntry]:
+    return _entries().validate_python([_view(row) for row in rows])
+
+
+def _fitting(
+    rows: Sequence[R], view: Callable[[Sequence[R]], list[LogEntry]], most_bytes: int
+) -> list[LogEntry]:
+    """Return what is shown of the first rows; at least of one, however long it is, or a cursor would lead nowhere."""
+    return fitting_views(rows, view, most_bytes - ENVELOPE_BYTES) or view(rows[:1])
+
+
 @cache
 def _entries() -> TypeAdapter[list[LogEntry]]:
     """Return what makes entries in one go: 50 of them in half the time of one by one."""
     return TypeAdapter(list[LogEntry])
 
 
-def _view(row: LogRow, message_characters: int = _NAME_CHARACTERS) -> dict[str, object]:
+def _view(row: LogLine | LogRow, message_characters: int = _NAME_CHARACTERS) -> dict[str, object]:
     return {
         "id": _named(row.id),
         "timestamp": iso(row.timestamp_ms, "UTC", milliseconds=True),

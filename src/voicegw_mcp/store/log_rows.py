@@ -77,6 +77,24 @@ class LogRow(NamedTuple):
         )
 
 
+class LogLine(NamedTuple):
+    """What a concise page shows of a row: every value that is read costs time, whether it is shown or not."""
+
+    seq: int
+    timestamp_ms: int
+    id: str
+    status: str
+    session_id: str | None
+    cost_nanousd: int | None
+    ttfb_us: int | None
+    total_us: int | None
+    error_message: str | None
+    project: str
+    modality: str
+    provider: str
+    model_id: str
+
+
 FAMILY: Final = "(family "
 """What the source of a price holds that is a relative's of the model."""
 
@@ -84,11 +102,12 @@ _NAMED, _PRICED = LogRow._fields.index("project"), LogRow._fields.index("price_s
 COLUMNS: Final = LogRow._fields[:_NAMED]
 """The columns of ``requests``, the first fields of a ``LogRow``."""
 
+_OF_SERIES: Final = LogRow._fields[_NAMED:_PRICED]
 _OF_ROW: Final = ", ".join(
-    (
-        *(f"requests.{name}" for name in COLUMNS),
-        *(f"series.{name}" for name in LogRow._fields[_NAMED:_PRICED]),
-    )
+    (*(f"requests.{name}" for name in COLUMNS), *(f"series.{name}" for name in _OF_SERIES))
+)
+_OF_LINE: Final = ", ".join(
+    f"{'series' if name in _OF_SERIES else 'requests'}.{name}" for name in LogLine._fields
 )
 _FROM: Final = "FROM requests JOIN series ON series.series_id = requests.series_id"
 SELECT_ROWS: Final = (
@@ -96,5 +115,5 @@ SELECT_ROWS: Final = (
     f"{_FROM} JOIN price ON price.price_id = requests.price_id"
 )
 """Reads whole rows; what follows says which."""
-SELECT_UNPRICED: Final = f"SELECT {_OF_ROW}, '', '', '', '', 0 {_FROM}"
-"""Reads rows without what is told of their prices, in two thirds of the time."""
+SELECT_LINES: Final = f"SELECT {_OF_LINE} {_FROM}"
+"""Reads what a ``LogLine`` has of rows, in half the time."""

@@ -21,7 +21,7 @@ from voicegw_mcp.errors import InvalidInput, quote
 from voicegw_mcp.store.histogram import MOST_MS
 from voicegw_mcp.store.log_conditions import Values, row_tests, series_test, time_tests
 from voicegw_mcp.store.log_indexes import add_rows
-from voicegw_mcp.store.log_rows import COLUMNS, SELECT_ROWS, SELECT_UNPRICED, LogFilter, LogRow
+from voicegw_mcp.store.log_rows import COLUMNS, SELECT_LINES, SELECT_ROWS, LogFilter, LogLine, LogRow
 from voicegw_mcp.store.log_search import find_rows
 from voicegw_mcp.store.rollup_writing import add_to_rollups
 from voicegw_mcp.store.rollups import ANY_SERIES, COUNTED, SeriesFilter
@@ -70,7 +70,7 @@ def insert_requests(connection: sqlite3.Connection, records: Sequence[RequestRec
 
 
 def read_log(
-    reads: Reads, query: LogFilter, *, limit: int, after: tuple[int, int] | None = None, priced: bool = True
+    reads: Reads, query: LogFilter, *, limit: int, after: tuple[int, int] | None = None
 ) -> list[LogRow]:
     """Return up to ``limit`` rows in the query's order.
 
@@ -79,10 +79,17 @@ def read_log(
         query: filters and order.
         limit: at least 1.
         after: the place (timestamp_ms, seq) behind which to begin.
-        priced: whether what is told of their prices is read.
     """
-    select = SELECT_ROWS if priced else SELECT_UNPRICED
-    return list(map(LogRow._make, find_rows(reads, query, limit=limit, after=after, select=select)))
+    found = find_rows(reads, query, limit=limit, after=after, select=SELECT_ROWS)
+    return list(map(LogRow._make, found))
+
+
+def read_lines(
+    reads: Reads, query: LogFilter, *, limit: int, after: tuple[int, int] | None = None
+) -> list[LogLine]:
+    """Return the rows that ``read_log`` would, only what a concise page shows of them."""
+    found = find_rows(reads, query, limit=limit, after=after, select=SELECT_LINES)
+    return list(map(LogLine._make, found))
 
 
 def last_number(reads: Reads) -> int:

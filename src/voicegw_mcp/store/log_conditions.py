@@ -135,6 +135,18 @@ def cell_times(query: LogFilter, values: Values) -> str:
     return " AND ".join(tests)
 
 
+def quarters_from(query: LogFilter, values: Values, after: Place | None) -> str:
+    """Return what holds of quarter hours from the beginning of the query on, or from that of a page behind a place."""
+    newest = order_of(query) is NEWEST
+    first = query.end_ms if newest else query.start_ms
+    moments = [] if after is None else [after[0]]
+    moments += [] if first is None else [first - 1 if newest else first]
+    if not moments:
+        return ANY
+    quarter = (min(moments) if newest else max(moments)) // QUARTER_MS * QUARTER_MS
+    return f"bucket_ms {'<=' if newest else '>='} {values.mark(quarter)}"
+
+
 def series_query(query: LogFilter, values: Values) -> str:
     """Return what reads the numbers of the series a query is about, as far as the reader sees them."""
     given = {

@@ -39,6 +39,7 @@ from voicegw_mcp.store.log_conditions import (
     cell_tests,
     cell_times,
     order_of,
+    quarters_from,
     row_tests,
     rows_at,
     series_test,
@@ -66,8 +67,11 @@ _MOST_REACHED: Final = 10_000
 """Quarter-hour cells that reach a threshold and are put in order: 0.7 ms. Where more do, the page is not far."""
 _FEW_REACHED: Final = 100
 """The same of cells that each have to be looked up, as the index does not tell all that is asked. All of them are opened."""
-_SPARE_CELLS: Final = 16
-"""Of cells in order as many are opened as a page has rows, of which each has one, and these: it may be beyond a bound."""
+_SPARE_CELLS: Final = (2, 16)
+"""Of cells in order as many are opened as a page has rows, of which each has one, and these: it may be beyond a bound. Where
+the first do not suffice, all of these."""
+_SERIES_BITS: Final = 32
+"""Of a number that stands for a quarter hour of a series: told as two, each cell takes twice as long to read."""
 _MANY_CELLS: Final = 500
 """Sessions of fewer cells are read cell by cell."""
 _GRAINS_S: Final = tuple(grain // 1000 for grain in reversed(GRAINS_MS))
@@ -87,7 +91,7 @@ def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None
         query: filters and order.
         limit: at least 1.
         after: the place behind which to begin.
-        select: reads rows, ``SELECT_ROWS`` or ``SELECT_UNPRICED`` of ``store.log_rows``.
+        select: reads rows, ``SELECT_ROWS`` or ``SELECT_LINES`` of ``store.log_rows``.
     """
     bound = reads.projects is not None
     if query.session_id is not None:
@@ -107,17 +111,32 @@ def find_rows(reads: Reads, query: LogFilter, *, limit: int, after: Place | None
     if len(rows) >= limit or not (edge := reads.read(*search.edge(after))):
         return rows
     for threshold in search.thresholds if len(rows) < _FEW_FOUND else ():
-        if reads.read(*search.beyond_reach(threshold)):
-            continue
-        cells = reads.read(*search.reach(threshold, after))
-        complete = len(cells) <= search.most_opened
-        opened = cells if complete else [cell for cell in cells if cell[0] != cells[-1][0]]
-        # Once for all its statuses: each would bring the same rows.
-        found = reads.read(*search.reaching(dict.fromkeys(opened), after))
-        if complete or len(found) >= limit:
+        if (found := _by_threshold(reads, search, threshold, after, limit)) is not None:
             return found
     timestamp_ms, seq = edge[0]
     return rows + reads.read(*search.descend((timestamp_ms, seq), limit - len(rows)))
+
+
+def _by_threshold(
+    reads: Reads, search: _Search, threshold: _Threshold, after: Place | None, limit: int
+) -> list[Row] | None:
+    """Return the first rows as the cells that reach a threshold lead to them; None when something else does so better."""
+    [(beyond, least, highest)] = reads.read(*search.extent(threshold))
+    if beyond:
+        return None
+    tied = least == highest  # Also when there is none: nothing equals NULL.
+    cells = reads.read(
+        *search.reach(threshold._replace(least=least) if tied else threshold, after, tied=tied)
+    )
+    for most in search.opened:
+        complete = len(cells) <= most
+        # At the first moment that is not opened there may be cells in front of it.
+        opened = cells if complete else [cell for cell in cells[:most] if cell[0] != cells[most][0]]
+        # Once for all its statuses: each would bring the same rows.
+        found = reads.read(*search.reaching(dict.fromkeys(opened), after)) if opened else []
+        if complete or len(found) >= limit:
+            return found
+    return None
 
 
 def _span_of_long_session(reads: Reads, query: LogFilter) -> tuple[int, int] | None:
@@ -165,7 +184,7 @@ class _Search:
         # What the index of a threshold tells is not asked again.
         self._beside = replace(query, min_latency_ms=None, min_cost_nanousd=None) if by_index else query
         self.most_reached = _MOST_REACHED if by_index else _FEW_REACHED
-        self.most_opened = limit + _SPARE_CELLS if by_index else _FEW_REACHED
+        self.opened = [limit + spare for spare in _SPARE_CELLS] if by_index else [_FEW_REACHED]
         newest = self._order is NEWEST
         self._cell_seq = 2**62 if newest else -1
         self._beyond = "< node.bucket_ms" if newest else ">= node.bucket_ms + node.grain_s * 1000"
@@ -179,33 +198,45 @@ class _Search:
         )
         return [_Threshold(*threshold) for threshold in found if threshold[2] > 0]
 
-    def beyond_reach(self, threshold: _Threshold) -> Statement:
-        """Return what tells whether more cells of a quarter hour reach a threshold than are put in order: one row, or none."""
-        values = Values()
-        return f"SELECT 1 {self._reached(threshold, values)} LIMIT 1 OFFSET {self.most_reached}", values
+    def extent(self, threshold: _Threshold) -> Statement:
+        """Return what tells of the cells of a quarter hour that reach a threshold.
 
-    def reach(self, threshold: _Threshold, after: Place | None) -> Statement:
-        """Return what tells in order (start, series) which cells of a quarter hour reach a threshold, the first of them."""
+        One row: 1 when these are more than are put in order, and the lowest and the highest number they have.
+        """
+        values = Values()
+        reached = self._reached(threshold, values)
+        ends = ", ".join(
+            f"(SELECT {threshold.column} {reached} ORDER BY {threshold.column} {direction} LIMIT 1)"
+            for direction in ("ASC", "DESC")
+        )
+        return f"SELECT (SELECT 1 {reached} LIMIT 1 OFFSET {self.most_reached}), {ends}", values
+
+    def reach(self, threshold: _Threshold, after: Place | None, *, tied: bool) -> Statement:
+        """Return what tells in order (start, series) which cells of a quarter hour reach a threshold, the first of them.
+
+        ``tied`` says that they all have the same number.
+        """
         values = Values()
         direction = self._order.direction
-        # Of equal ones the index has the order asked for, in this direction: most of those that come later are then passed
-        # over at once, in half the time. The limit only keeps the inner order.
-        reached = f"""SELECT bucket_ms, series_id {self._reached(threshold, values)}
-AND {cell_tests(self._beside, values)} AND {cell_times(self._query, values)} AND {self._from(values, after)}
-AND {self._series("+cell.series_id", values)}
-ORDER BY cell.{threshold.column} {direction} LIMIT {self.most_reached}"""
-        return (
-            f"SELECT bucket_ms, series_id FROM ({reached}) ORDER BY bucket_ms {direction} LIMIT {self.most_opened + 1}",
-            values,
-        )
+        reached = f"""SELECT bucket_ms, series_id {self._reached(threshold, values, "=" if tied else ">=")}
+AND {cell_tests(self._beside, values)} AND {cell_times(self._query, values)}
+AND {quarters_from(self._query, values, after)} AND {self._series("+cell.series_id", values)}"""
+        # Of equal ones the index has the order asked for. Where there are others, most of those that come later are passed
+        # over at once in this direction, in half the time. The limit only keeps the inner order.
+        if not tied:
+            inner = f"{reached} ORDER BY cell.{threshold.column} {direction} LIMIT {self.most_reached}"
+            reached = f"SELECT bucket_ms, series_id FROM ({inner})"
+        return f"{reached} ORDER BY bucket_ms {direction} LIMIT {self.opened[-1] + 1}", values
 
     def reaching(self, cells: Iterable[Row], after: Place | None) -> Statement:
         """Return what reads the matching rows of quarter hours of series, given as ``reach`` tells of them."""
         values = Values()
         tests = self._opened_tests(values, after)
-        column = "json_extract(value, '$[{}]') AS {}".format
-        names = ", ".join(map(column, range(2), ("bucket_ms", "series_id")))
-        given = f"SELECT {names} FROM json_each({values.mark(json.dumps([*cells]))})"
+        numbers = [bucket_ms // QUARTER_MS << _SERIES_BITS | series_id for bucket_ms, series_id in cells]
+        given = (
+            f"SELECT (value >> {_SERIES_BITS}) * {QUARTER_MS} AS bucket_ms, value & {2**_SERIES_BITS - 1} AS series_id "
+            f"FROM json_each({values.mark(json.dumps(numbers))})"
+        )
         direction = self._order.direction
         return self._rows(
             f"SELECT opened.seq FROM ({given}) AS cell "
@@ -276,7 +307,7 @@ SELECT seq FROM node WHERE grain_s = 0 LIMIT {limit}"""
         direction = self._order.direction
         session = values.mark(storable(self._query.session_id or ""))
         cells = f"main.session_cell WHERE session_id = {session} AND {self._until(values, 'bucket_ms', QUARTER_MS)}"
-        begun = self._from(values, after)
+        begun = quarters_from(self._query, values, after)
         tests = self._opened_tests(values, after)
         possible = cell_tests(self._query, values)
         if possible != ANY:
@@ -305,11 +336,9 @@ ORDER BY 1 {direction}, 2 {direction})
 SELECT seq FROM node WHERE grain_s = 0 LIMIT {self._limit}"""
         ), values
 
-    def _reached(self, threshold: _Threshold, values: Values) -> str:
-        return (
-            f"FROM main.rollup AS cell INDEXED BY {threshold.by} "
-            f"WHERE cell.grain_s = {_QUARTER_S} AND cell.{threshold.column} >= {values.mark(threshold.least)}"
-        )
+    def _reached(self, threshold: _Threshold, values: Values, sign: str = ">=") -> str:
+        reached = f"cell.{threshold.column} {sign} {values.mark(threshold.least)}"
+        return f"FROM main.rollup AS cell INDEXED BY {threshold.by} WHERE cell.grain_s = {_QUARTER_S} AND {reached}"
 
     def _series(self, column: str, values: Values) -> str:
         return series_test(column, self._query, values, bound=self._bound)
@@ -344,17 +373,6 @@ SELECT seq FROM node WHERE grain_s = 0 LIMIT {self._limit}"""
         if self._order is NEWEST:
             return ANY if query.start_ms is None else f"{column} > {values.mark(query.start_ms - size_ms)}"
         return ANY if query.end_ms is None else f"{column} < {values.mark(query.end_ms)}"
-
-    def _from(self, values: Values, after: Place | None) -> str:
-        """Return what holds of quarter hours from the beginning of the query on."""
-        newest = self._order is NEWEST
-        first = self._query.end_ms if newest else self._query.start_ms
-        tests = [] if after is None else [after[0]]
-        tests += [] if first is None else [first - 1 if newest else first]
-        if not tests:
-            return ANY
-        quarter = (min(tests) if newest else max(tests)) // QUARTER_MS * QUARTER_MS
-        return f"bucket_ms {'<=' if newest else '>='} {values.mark(quarter)}"
 
     def _opened(self, nulls: str, tests: str, limit: int) -> str:
         """Return the node of a row for each of the first matching ones of a quarter-hour cell."""

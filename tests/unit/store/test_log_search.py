@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.factories import DAY, NOW, request_record
 
 from voicegw_mcp.domain import Modality, RequestStatus
-from voicegw_mcp.store.log_rows import LogFilter
-from voicegw_mcp.store.requests import insert_requests, read_log
+from voicegw_mcp.store.log_rows import LogFilter, LogLine
+from voicegw_mcp.store.requests import insert_requests, read_lines, read_log
 from voicegw_mcp.store.retention import prune_batch
 from voicegw_mcp.store.schema import prepare
 from voicegw_mcp.store.sqlite import Store
@@ -149,6 +149,8 @@ async def pages(reads, query, size):
     found, after = [], None
     while page := await reads.ask(read_log, query, limit=size, after=after):
         assert len(found) % size == 0, "a page is full, or the last one"
+        lines = await reads.ask(read_lines, query, limit=size, after=after)
+        assert lines == [tuple(getattr(row, name) for name in LogLine._fields) for row in page]
         found += [row.id for row in page]
         after = (page[-1].timestamp_ms, page[-1].seq)
     return found
@@ -180,9 +182,10 @@ def _few_looks_before_the_indexes(request, monkeypatch):
     monkeypatch.setattr("voicegw_mcp.store.log_series._FEW_SERIES", merged)
     monkeypatch.setattr("voicegw_mcp.store.log_search._MOST_REACHED", cells)
     monkeypatch.setattr("voicegw_mcp.store.log_search._FEW_REACHED", min(cells, 7))
-    monkeypatch.setattr("voicegw_mcp.store.log_search._SPARE_CELLS", 1)
+    monkeypatch.setattr("voicegw_mcp.store.log_search._SPARE_CELLS", (0, 1))
     monkeypatch.setattr("voicegw_mcp.store.log_search._MANY_CELLS", 3)
     monkeypatch.setattr("voicegw_mcp.store.error_search._SCANNED", 2)
+    monkeypatch.setattr("voicegw_mcp.store.error_search._FEW_TERMS", 1)
 
 
 @pytest.mark.unmeasured

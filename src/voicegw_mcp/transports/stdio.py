@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import stat
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import anyio
+from anyio import to_thread
 from mcp.server.stdio import stdio_server
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from mcp.server.lowlevel import Server
 
@@ -36,12 +40,75 @@ async def serve_stdio(server: Server[dict[str, Any]], close: Callable[[], Awaita
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_end_on_signal, close)
             tasks.start_soon(_end_with_parent, close)
-            async with stdio_server() as (incoming, outgoing):
-                await server.run(incoming, outgoing, server.create_initialization_options())
+            with _put_aside() as wire:
+                out = cast("anyio.AsyncFile[str] | None", wire)
+                async with stdio_server(stdout=out) as (incoming, outgoing):
+                    await server.run(incoming, outgoing, server.create_initialization_options())
             tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await close()
+
+
+class _Wire:
+    """A pipe or socket as the SDK writes to it: in the event loop as long as the client reads, else in a thread.
+
+    The SDK asks two threads for each message, one to write it and one to flush it: a quarter of a call that does nothing.
+    """
+
+    def __init__(self, waiting: int, at_once: Callable[[memoryview], int]) -> None:
+        """Take its descriptor, and what writes as much as there is room for or raises BlockingIOError."""
+        self._waiting = waiting
+        self._at_once = at_once
+
+    async def write(self, text: str) -> None:
+        """Write all of it."""
+        left = memoryview(text.encode())
+        with suppress(BlockingIOError):
+            left = left[self._at_once(left) :]
+        if left:
+            await to_thread.run_sync(self._finish, left)
+
+    async def flush(self) -> None:
+        """Do nothing: nothing is held back."""
+
+    def _finish(self, left: memoryview) -> None:
+        while left:
+            left = left[os.write(self._waiting, left) :]
+
+
+@contextmanager
+def _put_aside() -> Generator[_Wire | None]:
+    """Give what writes to standard output, which meanwhile is standard error for whoever prints; None leaves all to the SDK.
+
+    That is so where it cannot be written to without waiting: nothing may be set for a descriptor that others share.
+    """
+    with ExitStack() as opened:
+        at_once = _at_once(opened)
+        if at_once is None:
+            yield None
+            return
+        waiting = os.dup(1)
+        opened.callback(os.close, waiting)
+        os.dup2(2, 1)
+        opened.callback(os.dup2, waiting, 1)
+        yield _Wire(waiting, at_once)
+
+
+def _at_once(opened: ExitStack) -> Callable[[memoryview], int] | None:
+    """Return what writes to standard output without waiting; None where nothing does."""
+    if sys.platform == "win32":
+        return None
+    with suppress(OSError):
+        kind = os.fstat(1).st_mode
+        if stat.S_ISSOCK(kind):  # as hosts on Node.js make it
+            client = opened.enter_context(socket.socket(fileno=os.dup(1)))
+            return lambda data: client.send(data, socket.MSG_DONTWAIT)
+        if stat.S_ISFIFO(kind):  # opened a second time: Linux only
+            ready = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            opened.callback(os.close, ready)
+            return partial(os.write, ready)
+    return None
 
 
 async def _end_on_signal(close: Callable[[], Awaitable[None]]) -> None:

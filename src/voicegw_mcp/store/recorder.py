@@ -17,10 +17,8 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import threading
 import time
-import weakref
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from typing import TYPE_CHECKING, Final, Self
 from voicegw_mcp.errors import StoreUnavailable
 from voicegw_mcp.store.batches import BatchWriter, make_rows
 from voicegw_mcp.store.losses import Source
+from voicegw_mcp.store.process_hooks import at_exit_of_child, call_weakly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,9 +121,9 @@ class Recorder:
         atexit.register(self.close)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
-                before=_weakly(self._before_fork),
-                after_in_parent=_weakly(self._after_fork),
-                after_in_child=_weakly(self._begin),
+                before=call_weakly(self._before_fork),
+                after_in_parent=call_weakly(self._after_fork),
+                after_in_child=call_weakly(self._begin),
             )
         if on_sigterm and threading.current_thread() is threading.main_thread():
             self._take_part_in_sigterm()
@@ -253,7 +252,7 @@ class Recorder:
             with contextlib.suppress(RuntimeError):
                 thread.start()
                 self._thread = thread
-                _at_exit_of_child(self.close)
+                at_exit_of_child(self.close)
 
     def _put(self, mark: _Mark) -> None:
         self._queue.put(mark)
@@ -275,8 +274,8 @@ class Recorder:
     def _next_batch(self) -> tuple[list[Row], _Mark | None]:
         """Wait for rows, and up to ``WINDOW_S`` for a batch of them; return those up to a mark, and the mark.
 
-        Who records does not wake this thread, but for the first row in a while: two threads that want the interpreter's lock at once
-        cost the caller's some tenth of a millisecond.
+        Who records does not wake this thread, but for the first row in a while: threads that want the interpreter's lock at once
+        cost the caller some tenths of a millisecond.
         """
         rows: list[Row] = []
         for _ in range(_LOOKS):
@@ -382,27 +381,6 @@ class Recorder:
             self.close()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls a method as long as its object is alive: fork hooks cannot be taken back."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        alive = reference()
-        if alive is not None:
-            alive()
-
-    return call
-
-
-def _at_exit_of_child(close: Callable[[], object]) -> None:
-    """Call ``close`` at the end of a ``multiprocessing`` child: it leaves by os._exit and without ``atexit``."""
-    if "multiprocessing.process" in sys.modules:
-        from multiprocessing import parent_process, util  # noqa: PLC0415 - only where it is loaded already
-
-        if parent_process() is not None:
-            util.Finalize(None, close, exitpriority=-100)
 
 
 def _explain(error: Exception) -> str:

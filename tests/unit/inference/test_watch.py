@@ -4,6 +4,7 @@ from multiprocessing import get_context
 
 import pytest
 
+from voicegw_mcp import inference
 from voicegw_mcp.config.file import ConfigFile
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.errors import ConfigInvalid
@@ -17,6 +18,10 @@ BOUND_S = 20
 @pytest.fixture(autouse=True)
 def looked(monkeypatch):
     """Let the thread look often; gives what waits until it has looked so many times more, and who looked."""
+    inference.configure(None)
+    for thread in watching():  # of the test before: nothing waits for it when it is ended
+        thread.join(BOUND_S)
+    assert watching() == []
     monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.005)
     load, looks, who = ConfigFile.load, threading.Semaphore(0), []
 

@@ -82,7 +82,7 @@ class Desk:
 
     def own(self, instance):
         """Close an instance at the end, and the client that some plugins leave open."""
-        self._stack.push_async_callback(_close, instance)
+        self._stack.push_async_callback(close, instance)
         return instance
 
     async def start(
@@ -138,11 +138,12 @@ class Desk:
         return b"".join(path.read_bytes() for path in self.folder.glob("voicegw.db*"))
 
 
-async def _close(instance):
+async def close(instance):
+    """Close an instance, and the client that some plugins leave open."""
     await instance.aclose()
     for name in ("_llm_instances", "_stt_instances", "_tts_instances"):
         for each in getattr(instance, name, ()):
-            await _close(getattr(each, "wrapped_stt", each))
+            await close(getattr(each, "wrapped_stt", each))
     client = getattr(instance, "_client", None)
     if client is not None:
         await client.close()

@@ -10,10 +10,24 @@ import weakref
 import pytest
 from livekit.agents import APIConnectionError, APIConnectOptions, APIError, APIStatusError
 from tests.loopback import Fault
-from tests.metering.desk import ONCE, PRICES, SAID, ask, audio, conversation, listen, recognize, say, speak
+from tests.metering.desk import (
+    ONCE,
+    PRICES,
+    SAID,
+    ask,
+    audio,
+    close,
+    conversation,
+    listen,
+    recognize,
+    say,
+    speak,
+)
 
 from voicegw_mcp import inference
+from voicegw_mcp.domain import NO_USAGE
 from voicegw_mcp.inference import streams
+from voicegw_mcp.inference.listening import Listening
 from voicegw_mcp.store.recorder import Recorder
 
 TWICE = APIConnectOptions(max_retry=1, retry_interval=0, timeout=5)
@@ -129,6 +143,31 @@ async def test_a_recording_is_not_kept_while_its_row_waits(desk, monkeypatch):
     gc.collect()
     assert recording() is None
     assert waiting[0]().usage.audio_ms == 500
+
+
+async def test_an_instance_and_its_streams_are_not_kept_while_rows_wait(desk, monkeypatch):
+    await desk.start("openai", "deepgram", more=PRICES)
+    waiting, kept, watch = [], [], Listening.watch
+    monkeypatch.setattr(Recorder, "record", lambda _, row: waiting.append(row))
+    monkeypatch.setattr(
+        Listening, "watch", lambda self, stream: kept.append(weakref.ref(stream)) or watch(self, stream)
+    )
+    for make, model, call in (
+        (inference.LLM, "openai/gpt-4o-mini", ask),
+        (inference.TTS, "openai/tts-1", say),
+        (inference.STT, "openai/whisper-1", recognize),
+        (inference.STT, "deepgram/nova-3", listen),
+    ):
+        instance = make(model)
+        assert await call(instance)
+        await close(instance)
+        kept.append(weakref.ref(instance))
+        del instance
+    gc.collect()
+    assert [each() for each in kept] == [None] * 5
+    rows = [make() for make in waiting]
+    assert [row.status for row in rows] == ["success"] * 4
+    assert all(row.usage != NO_USAGE for row in rows)
 
 
 async def test_speech_that_is_interrupted_is_one_cancelled_row_with_its_text(desk):

@@ -34,6 +34,21 @@ async def test_calls_that_handlers_of_metrics_start_are_rows(desk):
     assert [row.status for row in desk.rows()] == ["success"] * 4
 
 
+async def test_a_plugin_that_has_a_method_for_events_of_its_own_hears_of_all(desk, monkeypatch):
+    await desk.start("openai")
+    heard = []
+    plugin = type(desk.own(inference.LLM("openai/gpt-4o-mini")))
+
+    def emit(self, event, *given):
+        heard.append(event)
+        super(plugin, self).emit(event, *given)
+
+    monkeypatch.setattr(plugin, "emit", emit, raising=False)
+    await ask(desk.own(inference.LLM("openai/gpt-4o-mini")))
+    assert "metrics_collected" in heard
+    assert desk.row().status == "success"
+
+
 async def test_a_call_that_a_handler_of_errors_starts_is_a_row(desk):
     server = await desk.start("openai")
     model = desk.own(inference.LLM("openai/gpt-4o-mini"))

@@ -1,6 +1,7 @@
 """Streams that transcribe: a row for each turn, and together what was billed."""
 
 import asyncio
+import threading
 
 import pytest
 from livekit import rtc
@@ -99,7 +100,54 @@ async def test_turns_of_several_streams_are_each_written_when_they_have_waited(d
         for _ in range(2):
             await asyncio.wait_for(written.acquire(), 20)
         assert [row.status for row in desk.rows()] == ["success"] * 2
-        assert not listening._looking
+        assert not listening._with_timer
+
+
+async def test_a_turn_that_cannot_be_written_keeps_no_other_one_waiting(desk, monkeypatch, caplog):
+    await desk.start("deepgram")
+    written = asyncio.Event()
+    monkeypatch.setattr(listening, "TURN_S", 0.3)
+    write, failing = listening.Listening._write_turn, []
+
+    def fail(self, **said):
+        if self is failing[0]:
+            raise OverflowError
+        write(self, **said)
+        if said == {} and self._turns == 1 and self._turn is None:
+            written.set()
+
+    ears = desk.own(inference.STT("deepgram/nova-3"))
+    async with ears.stream(conn_options=ONCE) as first, ears.stream(conn_options=ONCE) as second:
+        failing.append(first.push_frame.__self__)
+        for stream in (first, second):
+            assert await turn(stream)
+        monkeypatch.setattr(listening.Listening, "_write_turn", fail)
+        await asyncio.wait_for(written.wait(), 20)
+        monkeypatch.setattr(listening.Listening, "_write_turn", write)
+    assert "An answer of deepgram/nova-3 was not measured." in caplog.messages
+    assert [row.status for row in desk.rows() if row.status != "idle"] == ["success"] * 2
+
+
+async def test_loops_of_other_threads_may_come_and_go_while_one_sets_its_timer(monkeypatch):
+    come = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def is_closed(self):
+            if not come:
+                come.append(asyncio.SelectorEventLoop())
+                thread = threading.Thread(target=listening._with_timer.add, args=come)
+                thread.start()
+                thread.join()
+            return super().is_closed()
+
+    earlier, loop = Loop(), asyncio.get_running_loop()
+    monkeypatch.setattr(listening, "_with_timer", {earlier})
+    listening._look_later(loop, loop.time() + 1_000)
+    assert listening._with_timer == {loop, earlier, *come}
+    for each in (earlier, *come):
+        each.close()
+    listening._look_later(loop, loop.time() + 1_000)
+    assert listening._with_timer == {loop}
 
 
 async def test_a_stream_in_which_nobody_speaks_costs_and_is_no_request(desk, monkeypatch):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from tests.span_collector import collecting
 
 from voicegw_mcp import inference
 from voicegw_mcp.domain import NANO
-from voicegw_mcp.inference import runtime
+from voicegw_mcp.inference import runtime, spans
+from voicegw_mcp.store.recorder import Recorder
 
 MS = 1_000_000
 DOCUMENT = Path(__file__).parents[2] / "docs/telemetry.md"
@@ -69,6 +71,21 @@ async def test_a_reply_is_a_span_with_what_its_row_says(desk, collected):
     assert turn.start_time - 5 * MS < span.start_time
     for said in ("Be brief and kind.", SAID):
         assert not collected.holds(said)
+
+
+async def test_a_span_of_a_row_that_waited_is_of_the_time_of_its_request(desk, collected, monkeypatch):
+    """As when the store is locked, and the machine sleeps or its clock is set meanwhile."""
+    await desk.start("openai")
+    waiting = []
+    monkeypatch.setattr(Recorder, "record", lambda _, row: waiting.append(row))
+    before = time.time_ns()
+    await ask(desk.own(inference.LLM("openai/gpt-4o-mini")))
+    after = time.time_ns()
+    monkeypatch.setattr(spans.time, "time_ns", lambda: after + 3_600 * NANO)
+    row = waiting[0]()
+    span = collected.span
+    assert before <= span.start_time < span.end_time <= after
+    assert (span.end_time - span.start_time) / MS == pytest.approx(row.total_ms, abs=0.01)
 
 
 async def test_speech_and_recordings_are_spans_with_their_units(desk, collected):

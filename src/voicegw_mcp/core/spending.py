@@ -73,17 +73,16 @@ class _Day:
 class _Draft:
     """A row that is made once, by whichever thread needs it first: its id tells it from others."""
 
-    __slots__ = ("_lock", "_make", "_row")
+    __slots__ = ("_lock", "_row")
 
     def __init__(self, make: Make) -> None:
-        self._make = make
         self._lock = threading.Lock()
-        self._row: RequestRecord | None = None
+        self._row: RequestRecord | Make = make
 
     def __call__(self) -> RequestRecord:
         with self._lock:
-            if self._row is None:
-                self._row = self._make()
+            if callable(self._row):
+                self._row = self._row()
             return self._row
 
 

@@ -1,6 +1,7 @@
 """One request on one instance of a plugin, from its entry until its row is on the way to the log: exactly one row.
 
-On the event loop only what cannot wait is done; the row is made, priced and cleaned of secrets in the recorder's thread.
+On the event loop only what cannot wait is done; the row is made, priced and cleaned of secrets in another thread: the recorder's,
+or the one that adds up budgets.
 What was said stays out of it: rows hold counts, and error messages lose the texts of their request.
 May import ``inference``, ``config``, ``core``, ``store.ids``, ``domain`` and ``errors``; never LiveKit.
 """
@@ -25,7 +26,7 @@ from opentelemetry.context import get_current
 from voicegw_mcp.config.redaction import HIDDEN, hide_in_text
 from voicegw_mcp.domain import NO_USAGE, Modality, RequestRecord, RequestStatus, Usage
 from voicegw_mcp.inference import chain, context
-from voicegw_mcp.inference.spans import Traced, times_of
+from voicegw_mcp.inference.spans import Traced, begin_of, times_of
 from voicegw_mcp.store.ids import new_id
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Use: TypeAlias = "Usage | Callable[[], Usage]"
-"""What was used, or what adds it up in the recorder's thread."""
+"""What was used, or what adds it up in the thread that makes the row."""
 MOST_MESSAGE: Final = 500
 """Characters of an error's message in the log."""
 _LEAST_STATUS: Final = 100
@@ -77,7 +78,7 @@ class Attempt:
     Kinds of requests derive from it; each says in ``abandon`` what is known of one that nobody waits for any more.
 
     Args:
-        meter: of the instance that is called.
+        meter: of the instance that is called; the settled request lets go of both, as its row may wait long for its store.
     """
 
     streamed = True
@@ -87,12 +88,14 @@ class Attempt:
     def __init__(self, meter: Meter) -> None:
         self.settled = False
         self.meter = meter
+        self.leaf = meter.leaf
+        self.runtime = meter.runtime
         self.project = meter.begin()
         self.session = context.session_id()
         _, self.chain, self.probe = chain.place.get()
         self.fallback_from = None if self.chain is None or self.probe else self.chain.before(meter.leaf)
-        if meter.runtime.tracer is not None:
-            self._trace = meter.runtime.tracer, get_current()
+        if self.runtime.tracer is not None:
+            self._trace = self.runtime.tracer, get_current()
         self.at_ms = meter.now_ms()
         self.started = time.perf_counter()
         self._live: ref[Attempt] = ref(self)
@@ -117,8 +120,10 @@ class Attempt:
 
     def drop(self) -> None:
         """Forget a request that never was one."""
-        self.settled = True
-        _live.discard(self._live)
+        if not self.settled:
+            self.settled = True
+            _live.discard(self._live)
+            del self.meter
 
     def settle(self, status: RequestStatus, usage: Use = NO_USAGE, **measured: Any) -> None:
         """Write the request's row; only the first call does anything. Never raises.
@@ -132,21 +137,26 @@ class Attempt:
             self.settled = True
             _live.discard(self._live)
             if self.chain is not None and status is RequestStatus.ERROR and not self.probe:
-                self.chain.fail(self.meter.leaf)
+                self.chain.fail(self.leaf)
             self.write(status, usage, **measured)
+            del self.meter
 
     def succeed(self) -> None:
-        """Settle a request that was answered in full: what it used is asked in the recorder's thread, by ``measure``. Never raises."""
+        """Settle a request that was answered in full: what it used is asked in another thread, by ``measure``. Never raises."""
         if not self.settled:
             self.settled = True
             _live.discard(self._live)
             try:
-                self.meter.runtime.record(self.project, self._success)
+                self.kept = self.meter.kept
+                began_ns = None if self._trace is None else begin_of(self.started)
+                make = self._success if began_ns is None else partial(self._success, began_ns)
+                self.runtime.record(self.project, make)
             except Exception:
-                logger.exception(_UNRECORDED, self.meter.leaf.model_id)
+                logger.exception(_UNRECORDED, self.leaf.model_id)
+            del self.meter
 
     def measure(self) -> Measured:
-        """Return what was measured of a request that was answered in full; in the recorder's thread, when nothing of it changes any more."""
+        """Return what was measured of a request that was answered in full; in another thread, when nothing of it changes any more."""
         raise NotImplementedError
 
     def write(
@@ -174,6 +184,7 @@ class Attempt:
             estimated: whether the usage is a guess.
         """
         try:
+            self.kept = self.meter.kept
             make = partial(
                 self._row,
                 status,
@@ -184,30 +195,27 @@ class Attempt:
                 None if error is None else Problem(*describe(error), list(texts), self.meter.keys()),
                 estimated,
             )
-            self.meter.runtime.record(self.project, self._traced(make, at_ms, total_ms))
+            if self._trace is not None:
+                times = times_of(at_ms, self.started, total_ms)
+                make = Traced(*self._trace, *times, self.streamed, self.leaf).around(make)
+            self.runtime.record(self.project, make)
         except Exception:
-            logger.exception(_UNRECORDED, self.meter.leaf.model_id)
+            logger.exception(_UNRECORDED, self.leaf.model_id)
 
-    def _traced(
-        self, make: Callable[[], RequestRecord], at_ms: int | None, total_ms: float | None
-    ) -> Callable[[], RequestRecord]:
-        """Return what makes a row and its span, where spans are collected."""
-        if self._trace is None:
-            return make
-        times = times_of(at_ms, self.started, total_ms)
-        return Traced(*self._trace, *times, self.streamed, self.meter.leaf).around(make)
-
-    def _success(self) -> RequestRecord:
-        """Make the row of a request that was answered in full."""
+    def _success(self, began_ns: int | None = None) -> RequestRecord:
+        """Make the row of a request that was answered in full, and its span where it is said when it began, UTC epoch ns."""
         try:
             usage, ttfb_ms, total_ms = self.measure()
         except Exception:
-            logger.exception("A request on %s was not measured.", self.meter.leaf.model_id)
+            logger.exception("A request on %s was not measured.", self.leaf.model_id)
             usage, ttfb_ms, total_ms = Measured()
         make = partial(
             self._row, RequestStatus.SUCCESS, usage, self.at_ms, ttfb_ms, total_ms, None, estimated=False
         )
-        return self._traced(make, None, total_ms)()
+        if self._trace is not None and began_ns is not None:
+            end_ns = began_ns + round((total_ms or 0) * 1_000_000)
+            make = Traced(*self._trace, began_ns, end_ns, self.streamed, self.leaf).around(make)
+        return make()
 
     def _row(  # noqa: PLR0917 - partial() passes what is in order at less cost
         self,
@@ -219,10 +227,10 @@ class Attempt:
         problem: Problem | None,
         estimated: bool,
     ) -> RequestRecord:
-        """Make the row, in the recorder's thread."""
-        from voicegw_mcp.core.charges import Charge  # noqa: PLC0415 - decimals are only met in the recorder's thread
+        """Make the row, in another thread."""
+        from voicegw_mcp.core.charges import Charge  # noqa: PLC0415 - decimals are only met in the other thread
 
-        leaf, kept = self.meter.leaf, self.meter.kept
+        leaf, kept = self.leaf, self.kept
         if self.probe:
             status = RequestStatus.PROBE
         elif status is RequestStatus.SUCCESS and self.fallback_from is not None:
@@ -257,10 +265,10 @@ class Attempt:
         """Return what the usage costs; unpriced when that cannot be found out."""
         from voicegw_mcp.core.charges import Charge, charge  # noqa: PLC0415 - as in _row()
 
-        leaf = self.meter.leaf
+        leaf = self.leaf
         try:
             return charge(
-                self.meter.runtime.prices(),
+                self.runtime.prices(),
                 usage,
                 modality=leaf.modality,
                 provider_type=leaf.provider_type,

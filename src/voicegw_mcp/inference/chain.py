@@ -50,7 +50,7 @@ class Place(NamedTuple):
     """What a context works on.
 
     Args:
-        meter: whose request it is: some plugins synthesize by calling their own ``stream``. None outside of requests.
+        meter: stands for the meter whose request it is: some plugins synthesize by calling their own ``stream``. None outside of requests.
         chain: the request on its way through a fallback list; None outside of those.
         probing: whether what happens here only asks if an instance that failed works again.
     """

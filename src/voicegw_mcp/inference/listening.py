@@ -10,8 +10,10 @@ import logging
 import time
 from bisect import bisect_left
 from collections import deque
+from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import ref
 
 from livekit.agents.stt import SpeechEventType
 
@@ -57,6 +59,7 @@ class Listening(Streamed):
     def watch(self, stream: Any) -> None:
         """Watch a stream, and when audio is pushed into it."""
         super().watch(stream)
+        self._loop = asyncio.get_running_loop()  # LiveKit has just begun tasks in it
         self._marks: deque[tuple[float, float]] = deque(maxlen=_MOST_MARKS)
         self._push = stream.push_frame
         stream.push_frame = self.push_frame
@@ -81,7 +84,7 @@ class Listening(Streamed):
             self._pushed_s += frame.duration
             self._marks.append((self._pushed_s, time.perf_counter()))
         except Exception:
-            logger.exception("Audio for %s was not measured.", self.meter.leaf.model_id)
+            logger.exception("Audio for %s was not measured.", self.leaf.model_id)
 
     def send(self, item: Any) -> None:
         """Take what was used and what was recognized."""
@@ -97,13 +100,12 @@ class Listening(Streamed):
             elif item.type == _HEARD and item.alternatives and item.alternatives[0].text:
                 self._write_turn()
                 self._turns += 1
-                self._turn = (self.meter.now_ms(), self._latency_ms(item))
-                self._loop = asyncio.get_running_loop()
                 self._due = self._loop.time() + TURN_S
-                if self._loop not in _looking:
+                self._turn = (self.meter.now_ms(), self._latency_ms(item))
+                if self._loop not in _with_timer:
                     _look_later(self._loop, self._due)
         except Exception:
-            logger.exception(UNMEASURED, self.meter.leaf.model_id)
+            logger.exception(UNMEASURED, self.leaf.model_id)
 
     def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
         """Write what was not written yet, and settle."""
@@ -129,6 +131,20 @@ class Listening(Streamed):
             self.settle(RequestStatus.IDLE, rest, at_ms=self.meter.now_ms(), estimated=estimated)
         else:
             self.drop()
+
+    def _let_go(self) -> None:
+        stream: ref[Any] = ref(self.stream)
+
+        def push(frame: Any) -> None:
+            """Let LiveKit say that the stream has ended to who still pushes through here."""
+            alive: Any = stream()
+            if alive is not None:
+                # Not the instance's: that may be somebody's who calls this one.
+                cast("Any", type)(alive).push_frame(alive, frame)
+
+        super()._let_go()
+        self._push = push
+        self._marks.clear()
 
     def write_turn_of(self, loop: asyncio.AbstractEventLoop) -> float | None:
         """Write the turn that waits if it is one of this event loop and has waited long enough; else return until when it does."""
@@ -169,27 +185,40 @@ class Listening(Streamed):
         return (now - self._marks[min(at, len(self._marks) - 1)][1]) * 1000
 
 
-_looking: Final[set[asyncio.AbstractEventLoop]] = set()
+_with_timer: Final[set[asyncio.AbstractEventLoop]] = set()
 """Event loops that look for turns that have waited long enough: one timer for all, as one for each takes as long as all else."""
 
 
 def _look_later(loop: asyncio.AbstractEventLoop, due: float) -> None:
-    _looking.difference_update([each for each in _looking if each.is_closed()])
-    _looking.add(loop)
-    loop.call_at(due, _write_turns)
+    for each in list(_with_timer):  # other threads have loops of their own and come here, too
+        if each.is_closed():
+            _with_timer.discard(each)
+    _with_timer.add(loop)
+    # In no request's context: it would live on as long as one timer sets the next.
+    loop.call_at(due, _write_turns, context=Context())
 
 
 def _write_turns() -> None:
     """Write the turns of this event loop that have waited long enough, and look again when the next one has."""
     loop = asyncio.get_running_loop()
-    _looking.discard(loop)
-    waiting = [each.write_turn_of(loop) for each in under_way() if isinstance(each, Listening)]
-    if due := [moment for moment in waiting if moment is not None]:
+    _with_timer.discard(loop)
+    due: list[float] = []
+    for each in under_way():
+        if isinstance(each, Listening):
+            try:
+                moment = each.write_turn_of(loop)
+            except Exception:
+                logger.exception(UNMEASURED, each.leaf.model_id)
+            else:
+                due += [] if moment is None else [moment]
+    if due:
         _look_later(loop, min(due))
 
 
 def open_streams(meter: Meter) -> list[Any]:
     """Return the streams of speech of an instance that have not ended."""
     return [
-        attempt.stream for attempt in under_way() if isinstance(attempt, Listening) and attempt.meter is meter
+        attempt.stream
+        for attempt in under_way()
+        if isinstance(attempt, Listening) and getattr(attempt, "meter", None) is meter
     ]

@@ -14,6 +14,7 @@ import time
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from livekit import rtc
 from livekit.agents import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, llm, stt, tts
 
 from voicegw_mcp.domain import Modality, RequestStatus
@@ -66,7 +67,10 @@ class Meter:
         self._instance = instance
         self._guard = guard
         self._conn_options = conn_options
-        self._inside = chain.Place(meter=self)
+        # Stands for this meter: a context lives as long as a connection that was opened in it, an instance shall not.
+        self._sign = object()
+        self._inside = chain.Place(meter=self._sign)
+        # The configuration that the recorder was opened for; _catalog is what requests go by, also when that fails.
         self._followed: Catalog | None = None
         self._go_by(runtime.catalog())
         self._exchanged: str | None = None
@@ -166,10 +170,12 @@ class Meter:
     def _set_handlers_apart(self) -> None:
         """Let event handlers run outside of the request whose task emits: what they start are requests of their own."""
         original, handlers = self._instance.emit, self._instance._events  # noqa: SLF001 - event -> its handlers
+        livekits = vars(rtc.EventEmitter)["emit"]  # which calls handlers and nothing else
+        plain = getattr(original, "__func__", None) is livekits
 
         @wraps(original)
         def emit(event: str, *args: Any) -> None:
-            if not handlers.get(event):
+            if plain and not handlers.get(event):
                 return
             token = chain.place.set(chain.NOWHERE)
             try:
@@ -191,7 +197,7 @@ class Meter:
         @wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             place = chain.place.get()
-            if place.meter is self:
+            if place.meter is self._sign:
                 return original(*args, **kwargs)
             if self._conn_options is not None:
                 self._choose_options(kwargs)
@@ -200,7 +206,9 @@ class Meter:
             if instead is not None:
                 attempt.drop()
                 return getattr(instead, name)(*args, **kwargs)
-            token = chain.place.set(self._inside if place is chain.NOWHERE else place._replace(meter=self))
+            token = chain.place.set(
+                self._inside if place is chain.NOWHERE else place._replace(meter=self._sign)
+            )
             try:
                 stream = original(*args, **kwargs)
             except BaseException as error:
@@ -224,7 +232,7 @@ class Meter:
         @wraps(original)
         async def recognize(*args: Any, **kwargs: Any) -> Any:
             place = chain.place.get()
-            if place.meter is self:
+            if place.meter is self._sign:
                 return await original(*args, **kwargs)
             if self._conn_options is not None:
                 self._choose_options(kwargs)
@@ -233,7 +241,9 @@ class Meter:
             if instead is not None:
                 attempt.drop()
                 return await instead.recognize(*args, **kwargs)
-            token = chain.place.set(self._inside if place is chain.NOWHERE else place._replace(meter=self))
+            token = chain.place.set(
+                self._inside if place is chain.NOWHERE else place._replace(meter=self._sign)
+            )
             try:
                 event = await original(*args, **kwargs)
             except BaseException as error:

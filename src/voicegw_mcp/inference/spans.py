@@ -1,4 +1,4 @@
-"""A span of each request an instance sends, made of its row in the log when that is made: in the recorder's thread, not on the event loop.
+"""A span of each request an instance sends, made of its row in the log when that is made: not on the event loop.
 
 It says what the row says, without the error's message: no prompt, no transcript, no text. Where nobody collects spans, a request pays for
 one look at ``Runtime.tracer``. Names are those of OpenTelemetry's conventions for generative AI (``gen_ai.*``, in development) where there
@@ -85,6 +85,11 @@ class Traced(NamedTuple):
         span.end(self.end_ns)
 
 
+def begin_of(started: float) -> int:
+    """Return when it was, UTC epoch ns, what ``time.perf_counter`` was then; to be asked soon, as that stands still in a machine that sleeps."""
+    return time.time_ns() - round((time.perf_counter() - started) * 1000 * _MS)
+
+
 def times_of(at_ms: int | None, started: float, total_ms: float | None) -> tuple[int, int]:
     """Return when what a row is about began and ended, UTC epoch ns.
 
@@ -96,9 +101,8 @@ def times_of(at_ms: int | None, started: float, total_ms: float | None) -> tuple
     lasted_ns = None if total_ms is None else round(total_ms * _MS)
     if at_ms is not None:
         return at_ms * _MS - (lasted_ns or 0), at_ms * _MS
-    elapsed_ns = round((time.perf_counter() - started) * 1000 * _MS)
-    start_ns = time.time_ns() - elapsed_ns
-    return start_ns, start_ns + (elapsed_ns if lasted_ns is None else lasted_ns)
+    start_ns = begin_of(started)
+    return start_ns, time.time_ns() if lasted_ns is None else start_ns + lasted_ns
 
 
 def describe(row: RequestRecord, leaf: Leaf, *, streamed: bool) -> dict[str, AttributeValue]:

@@ -74,9 +74,13 @@ class Streamed(Attempt):
         try:
             self.finish(error, cancelled=cancelled)
         except Exception:
-            logger.exception("A request on %s was not measured.", self.meter.leaf.model_id)
+            logger.exception("A request on %s was not measured.", self.leaf.model_id)
             self.settle(RequestStatus.SUCCESS if error is None else RequestStatus.ERROR, error=error)
-        self.stream = self._pass_on = None  # the row may wait long for its store
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep nothing of LiveKit's: the row may wait long for its store."""
+        self.stream = self._pass_on = None
 
 
 class Chat(Streamed):
@@ -105,7 +109,7 @@ class Chat(Streamed):
             if item.usage is not None:
                 self._usage = item.usage
         except Exception:
-            logger.exception(UNMEASURED, self.meter.leaf.model_id)
+            logger.exception(UNMEASURED, self.leaf.model_id)
 
     def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
         """Settle; what a provider did not come to say is estimated."""
@@ -173,7 +177,7 @@ class Speech(Streamed):
             if item.is_final:
                 self._final = True
         except Exception:
-            logger.exception(UNMEASURED, self.meter.leaf.model_id)
+            logger.exception(UNMEASURED, self.leaf.model_id)
 
     def finish(self, error: BaseException | None, *, cancelled: bool) -> None:
         """Settle; a stream that was given no text was no request."""

@@ -31,8 +31,8 @@ Row: TypeAlias = "RequestRecord | Callable[[], RequestRecord]"
 _PATIENCE_S: Final = 0.5
 """How long one attempt waits for another program's lock. Short, so that who closes the recorder is heard."""
 
-_ON_END: Final = 5
-"""Rows that are made on end, 0.1 ms each."""
+_MADE_AT_A_TIME: Final = 5
+"""Rows that are made before the interpreter's lock is let go of, 0.1 ms each."""
 _LET_GO_S: Final = 0.0002
 """As long as another thread takes to wake up; with 0 it has not yet when the lock is asked for again."""
 
@@ -118,7 +118,7 @@ def make_rows(given: Iterable[Row], lose: Callable[[str], None]) -> list[Request
         except Exception as error:  # noqa: BLE001 - as with a row that cannot be stored, the others are written
             lose(_reason(error))
         made += 1
-        if made % _ON_END == 0:
+        if made % _MADE_AT_A_TIME == 0:
             time.sleep(_LET_GO_S)
     return rows
 

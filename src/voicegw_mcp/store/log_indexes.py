@@ -123,11 +123,12 @@ def make_error_texts(connection: sqlite3.Connection) -> None:
 def message_terms(needle: str, most: int = _MOST_TERMS) -> str:
     """Return what texts match that hold all of a needle of three characters or more, and maybe some others.
 
-    Of a long one not all terms are asked for: ``most`` say enough of it.
+    Of a long one not all terms are asked for: ``most`` of them, from all over it, say enough.
     """
     folded = _folded(needle)
     terms = list(dict.fromkeys(folded[start : start + 3] for start in range(len(folded) - 2)))
-    return _all(terms[:: 1 + len(terms) // most])
+    asked = min(most, len(terms))
+    return _all(terms[number * len(terms) // asked] for number in range(asked))
 
 
 def short_terms(needle: str) -> tuple[str, str]:

@@ -15,7 +15,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 import threading
 import time
@@ -28,12 +27,12 @@ from typing import TYPE_CHECKING, Final, Self
 from voicegw_mcp.errors import StoreUnavailable
 from voicegw_mcp.store.batches import BatchWriter, make_rows
 from voicegw_mcp.store.losses import Source
-from voicegw_mcp.store.process_hooks import at_exit_of_child, call_weakly
+from voicegw_mcp.store.process_hooks import AtSigterm, at_exit_of_child, call_weakly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import FrameType, TracebackType
+    from types import TracebackType
 
     from voicegw_mcp.domain import RequestRecord
     from voicegw_mcp.store.batches import Row
@@ -44,7 +43,7 @@ WINDOW_S: Final = 0.25
 """A row waits at most so long for others before its batch is written: what a SIGKILL loses, with the batch being written."""
 
 MOST_WAITING: Final = 100_000
-"""Rows that wait while the store cannot be written: about 60 MB."""
+"""Rows that wait while the store cannot be written: about 60 MB, 120 MB of those that are still to be made."""
 
 _FULL_BATCH: Final = 500
 _LARGEST_BATCH: Final = 2_000
@@ -117,7 +116,7 @@ class Recorder:
         self._closed = False
         self.before_end: Callable[[], object] = lambda: None
         self._begin()
-        self._previous: Callable[[int, FrameType | None], object] | int | None = None
+        self._at_sigterm: AtSigterm | None = None
         atexit.register(self.close)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
@@ -126,7 +125,11 @@ class Recorder:
                 after_in_child=call_weakly(self._begin),
             )
         if on_sigterm and threading.current_thread() is threading.main_thread():
-            self._take_part_in_sigterm()
+            self._at_sigterm = AtSigterm(
+                self.flush,
+                lambda: self.before_end(),  # noqa: PLW0108 - whatever it is by then
+                self.close,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -191,7 +194,8 @@ class Recorder:
             mark.reached.wait(timeout_s + _GRACE_S)
         self._ended = True
         self._lose(_UNWRITTEN, self._drain())
-        self._leave_sigterm()
+        if self._at_sigterm is not None:
+            self._at_sigterm.leave()
         atexit.unregister(self.close)
         if self._lost[_UNWRITTEN]:
             logger.error("%d requests were not recorded: %s", self._lost[_UNWRITTEN], self._trouble)
@@ -207,12 +211,17 @@ class Recorder:
     def counts(self) -> Counts:
         """Return what became of the rows until now."""
         with self._lock:
-            return Counts(self._written, self._queue.qsize() + self._in_hand, dict(self._lost))
+            return Counts(self._written, self._waiting(), dict(self._lost))
+
+    def _waiting(self) -> int:
+        """Return how many rows are neither written nor lost; what a mark was just put in for is counted a moment later."""
+        return max(0, self._queue.qsize() - self._marks) + self._in_hand
 
     def _begin(self) -> None:
         """Start with nothing: when made, and in the child of a fork, where the parent's rows are the parent's."""
         # put() of a SimpleQueue may interrupt itself (signal handlers, the garbage collector); that of others deadlocks.
         self._queue: SimpleQueue[Row | _Mark] = SimpleQueue()
+        self._marks = 0
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -255,6 +264,8 @@ class Recorder:
                 at_exit_of_child(self.close)
 
     def _put(self, mark: _Mark) -> None:
+        with self._lock:
+            self._marks += 1
         self._queue.put(mark)
         self._bell.put(None)
 
@@ -279,15 +290,14 @@ class Recorder:
         """
         rows: list[Row] = []
         for _ in range(_LOOKS):
-            if self._queue.qsize() < _FULL_BATCH:
-                self._wait(WINDOW_S)
+            self._wait_for_more()
             if self._queue.qsize():
                 item = self._queue.get()
                 break
         else:
             item = self._queue.get()
-            if not isinstance(item, _Mark) and self._queue.qsize() < _FULL_BATCH:
-                self._wait(WINDOW_S)
+            if not isinstance(item, _Mark):
+                self._wait_for_more()
         with contextlib.suppress(Empty):
             while not isinstance(item, _Mark):
                 rows.append(item)
@@ -295,7 +305,17 @@ class Recorder:
                     break
                 item = self._queue.get_nowait()
         self._in_hand = len(rows)
-        return rows, item if isinstance(item, _Mark) else None
+        return rows, self._met(item) if isinstance(item, _Mark) else None
+
+    def _met(self, mark: _Mark) -> _Mark:
+        with self._lock:
+            self._marks -= 1
+        return mark
+
+    def _wait_for_more(self) -> None:
+        """Wait for a window, unless there are enough rows or somebody waits: his ring may have been taken for another one."""
+        if self._queue.qsize() < _FULL_BATCH and not self._marks:
+            self._wait(WINDOW_S)
 
     def _wait(self, timeout_s: float) -> None:
         with contextlib.suppress(Empty):
@@ -342,7 +362,7 @@ class Recorder:
             while True:
                 item = self._queue.get_nowait()
                 if isinstance(item, _Mark):
-                    item.reached.set()
+                    self._met(item).reached.set()
                 else:
                     count += 1
         return count
@@ -352,35 +372,7 @@ class Recorder:
         now = time.monotonic()
         if now - began >= _TOLD_AFTER_S and now - self._told_at >= _TOLD_EVERY_S:
             self._told_at = now
-            waiting = self._in_hand + self._queue.qsize()
-            logger.warning("%s %d requests wait to be recorded.", self._trouble, waiting)
-
-    def _take_part_in_sigterm(self) -> None:
-        previous = signal.getsignal(signal.SIGTERM)
-        # None: set by something that is not Python and cannot be called.
-        if previous is not None and previous != signal.SIG_IGN:
-            self._previous = previous
-            signal.signal(signal.SIGTERM, self._on_sigterm)
-
-    def _leave_sigterm(self) -> None:
-        if (
-            self._previous is not None
-            and threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGTERM) == self._on_sigterm
-        ):
-            signal.signal(signal.SIGTERM, self._previous)
-
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        previous = self._previous
-        if callable(previous):
-            # The program ends as it sees fit and may record more meanwhile; or at once, so the queue comes first.
-            self.flush()
-            previous(number, frame)
-        else:
-            self.before_end()
-            self.close()
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
+            logger.warning("%s %d requests wait to be recorded.", self._trouble, self._waiting())
 
 
 def _explain(error: Exception) -> str:

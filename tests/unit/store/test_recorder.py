@@ -100,6 +100,41 @@ def test_rows_are_written_within_the_window_without_being_asked_for(path, record
         assert len(stored(path)) == number
 
 
+def test_who_waits_for_rows_waits_for_no_window_after_the_store_was_locked(path, recorder, monkeypatch):
+    monkeypatch.setattr(module, "WINDOW_S", 1_000)
+    with locked(path):
+        recorder.record(row(1))
+        tries, write = threading.Semaphore(0), BatchWriter.write
+        monkeypatch.setattr(BatchWriter, "write", lambda *given: tries.release() or write(*given))
+        done = []
+        waiting = [threading.Thread(target=lambda: done.append(recorder.flush(BOUND_S))) for _ in range(2)]
+        for thread in waiting:  # the second one's ring is taken for one to try again
+            thread.start()
+            assert all(tries.acquire(timeout=BOUND_S) for _ in range(3))
+    for thread in waiting:
+        thread.join()
+    assert done == [True, True]
+    assert stored(path) == {"r1"}
+
+
+def test_who_waits_is_not_counted_as_a_request(path, recorder, monkeypatch, caplog):
+    monkeypatch.setattr(module, "_TOLD_AFTER_S", 0)
+    caplog.set_level(logging.WARNING)
+    with locked(path):
+        recorder.record(row(1))
+        waiting = [threading.Thread(target=recorder.flush) for _ in range(3)]
+        for thread in waiting:
+            thread.start()
+        while not caplog.messages and any(thread.is_alive() for thread in waiting):
+            waiting[0].join(0.01)
+        assert recorder.counts().waiting == 1
+    for thread in waiting:
+        thread.join(BOUND_S)
+    (message,) = caplog.messages
+    assert message.endswith(" 1 requests wait to be recorded.")
+    assert recorder.counts() == Counts(1, 0, {})
+
+
 def test_making_rows_lets_others_go_on(path, recorder, monkeypatch):
     slept = []
     monkeypatch.setattr(batches.time, "sleep", slept.append)

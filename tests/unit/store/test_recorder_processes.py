@@ -99,6 +99,35 @@ signal.pause()
     assert stored(path) == names("r", 20_000)
 
 
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_recorder_that_came_after_another_one_has_the_rows_that_a_sigterm_brings(
+    path, tmp_path, own, closed
+):
+    """As when another store is configured: the one before is closed in a thread, which may not touch signals."""
+    program = f"""
+if {own!r}:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+before = Recorder(path)
+recorder = Recorder(path.with_name("other.db"))
+record(before, "b", 10)
+record(recorder, "r", 10)
+before.before_end = recorder.before_end = lambda: record(recorder, "last", 10)
+if {closed!r}:
+    thread = threading.Thread(target=before.close)
+    thread.start()
+    thread.join()
+ready()
+signal.pause()
+"""
+    with running(program, path) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert ended(process) == ((3 if own else -signal.SIGTERM), "", "")
+    assert stored(path) == names("b", 10)
+    assert stored(tmp_path / "other.db") == names("r", 10) | (set() if own else names("last", 10))
+
+
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_an_event_loop_with_its_own_handler_ends_by_itself_and_loses_nothing(path, order):
     program = f"""

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -32,14 +33,16 @@ from voicegw_mcp.domain import Modality
 from voicegw_mcp.inference import context, runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from typing import Any
 
     from part import Run
 
 TITLE = "Metering"
 CALLS = 400
-BLOCK = 50
+TAIL_CALLS = 2_000
+"""A percentile that one call in a hundred is above needs more of them than a median."""
+BLOCK = 25
 DRAWS = 400
 ASKED = 20_000
 AT_ONCE = 256
@@ -48,9 +51,9 @@ The same call of a LiveKit plugin metered and bare, in turns within one process,
 own (OpenAI's speech as PCM: MP3 is decoded in another thread, and varies), from its beginning until its stream is closed and the caller goes on. Longer, p50, and more CPU are the median difference of
 neighbours, whose order is left to chance; more CPU is that of the thread of the event loop. In brackets is the interval
 that holds the median with 95 % (from its order statistics). The same is done with a second bare instance in place of the metered one: what that
-is "longer" is the error of the method, and its interval should hold 0. Longer, p99, is the difference of both percentiles of calls made in blocks of
+is "longer" is the error of the method, and its interval should hold 0. Longer, p99, is the difference of both percentiles of {TAIL_CALLS:,} calls of each kind a round, made in blocks of
 {BLOCK}, metered and bare by turns, so that what comes after a call (its row is priced and written in another thread, its garbage is
-collected) falls on calls of its own kind; in brackets the 95 % interval of {DRAWS} bootstrap samples. A call takes milliseconds and
+collected) falls on calls of its own kind; in brackets the 95 % interval of {DRAWS} bootstrap samples of blocks. A call takes milliseconds and
 varies by more than what is looked for, so the time in our own code alone is measured as well (of frames that are pushed into a stream of
 speech with LiveKit's part of it), with the least and the most of the rounds. What stands before each request is asked by itself, {ASKED:,} times on end. The imports are CPU time
 of processes of their own, in turns. For stalls, {AT_ONCE} callers at once go through the three stages (recognize, chat, synthesize)
@@ -160,7 +163,7 @@ async def _stalls(run: Run) -> list[Figure]:
 
 async def _measure(run: Run) -> list[Figure]:
     figures: list[Figure] = []
-    calls = BLOCK if run.short else CALLS
+    calls, tail = (BLOCK, 2 * BLOCK) if run.short else (CALLS, TAIL_CALLS)
     async with providers(run.folder, "openai", "deepgram", "cartesia", more=PRICES + SPEECH):
         with Progress("metering", len(STAGES) * run.rounds) as progress:
             for name, (modality, model, call) in STAGES.items():
@@ -173,8 +176,8 @@ async def _measure(run: Run) -> list[Figure]:
                         stages(metered=False, models=models) as again,
                     ):
                         instances = metered[modality], bare[modality], again[modality]
-                        await _compare(instances, call, 2, Compared())  # connects
-                        await _compare(instances, call, calls, found)
+                        await _compare(instances, call, 2, BLOCK, Compared())  # connects
+                        await _compare(instances, call, calls, tail, found)
                     progress.step()
                 figures += [
                     Figure(name, "us", values, BARS.get(column), table=ADDED, column=column, interval=True)
@@ -234,7 +237,7 @@ class Compared:
     """
 
     turns: list[tuple[Took, Took, Took]] = field(default_factory=list)
-    blocks: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
+    blocks: dict[bool, list[list[float]]] = field(default_factory=lambda: {True: [], False: []})
     own: list[list[float]] = field(default_factory=list)
 
     def columns(self) -> dict[str, tuple[float, ...]]:
@@ -251,7 +254,11 @@ class Compared:
 
 
 async def _compare(
-    instances: tuple[object, object, object], call: Callable[..., Awaitable[Any]], calls: int, found: Compared
+    instances: tuple[object, object, object],
+    call: Callable[..., Awaitable[Any]],
+    calls: int,
+    tail: int,
+    found: Compared,
 ) -> None:
     """Make calls of a metered and of two bare instances, and add what they took to ``found``."""
     order, (metered, bare, _) = instances, instances
@@ -262,10 +269,10 @@ async def _compare(
         found.turns.append((ours, theirs, others))
     recorder = runtime.current().recorder()
     assert recorder is not None
-    for number in range(2 * calls // BLOCK):
+    for number in range(2 * tail // BLOCK):
         ours = (number + number // 2) % 2 == 0  # neither is always the first of two
         recorder.flush()
-        found.blocks[ours] += [(await _time(call, metered if ours else bare))[0] for _ in range(BLOCK)]
+        found.blocks[ours].append([(await _time(call, metered if ours else bare))[0] for _ in range(BLOCK)])
     own: list[float] = []
     async with watched(time.perf_counter) as loop:
         for _ in range(calls // 2):
@@ -294,13 +301,16 @@ def _median(values: list[float]) -> tuple[float, float, float]:
     )
 
 
-def _difference(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
-    """Return the difference of both 99th percentiles between the ends of its bootstrap interval."""
+def _difference(ours: list[list[float]], theirs: list[list[float]]) -> tuple[float, float, float]:
+    """Return the difference of both 99th percentiles between the ends of its bootstrap interval.
+
+    Blocks are drawn and not calls, because what makes one call long makes those beside it long, too.
+    """
     drawn = sorted(
-        _p99(random.choices(ours, k=len(ours))) - _p99(random.choices(theirs, k=len(theirs)))  # noqa: S311 - samples
+        _p99(chain(*random.choices(ours, k=len(ours)))) - _p99(chain(*random.choices(theirs, k=len(theirs))))  # noqa: S311 - samples
         for _ in range(DRAWS)
     )
-    found = _p99(ours) - _p99(theirs)
+    found = _p99(chain(*ours)) - _p99(chain(*theirs))
     return (
         min(found, drawn[round(0.025 * DRAWS)]),
         found,
@@ -308,5 +318,6 @@ def _difference(ours: list[float], theirs: list[float]) -> tuple[float, float, f
     )
 
 
-def _p99(values: list[float]) -> float:
-    return sorted(values)[int(0.99 * (len(values) - 1))]
+def _p99(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return ordered[int(0.99 * (len(ordered) - 1))]

@@ -56,16 +56,16 @@ class _Wire:
     The SDK asks two threads for each message, one to write it and one to flush it: a quarter of a call that does nothing.
     """
 
-    def __init__(self, waiting: int, at_once: Callable[[memoryview], int]) -> None:
+    def __init__(self, output_fd: int, write_now: Callable[[memoryview], int]) -> None:
         """Take its descriptor, and what writes as much as there is room for or raises BlockingIOError."""
-        self._waiting = waiting
-        self._at_once = at_once
+        self._output_fd = output_fd
+        self._write_now = write_now
 
     async def write(self, text: str) -> None:
         """Write all of it."""
         left = memoryview(text.encode())
         with suppress(BlockingIOError):
-            left = left[self._at_once(left) :]
+            left = left[self._write_now(left) :]
         if left:
             await to_thread.run_sync(self._finish, left)
 
@@ -74,7 +74,7 @@ class _Wire:
 
     def _finish(self, left: memoryview) -> None:
         while left:
-            left = left[os.write(self._waiting, left) :]
+            left = left[os.write(self._output_fd, left) :]
 
 
 @contextmanager
@@ -84,18 +84,18 @@ def _put_aside() -> Generator[_Wire | None]:
     That is so where it cannot be written to without waiting: nothing may be set for a descriptor that others share.
     """
     with ExitStack() as opened:
-        at_once = _at_once(opened)
-        if at_once is None:
+        write_now = _open_without_waiting(opened)
+        if write_now is None:
             yield None
             return
-        waiting = os.dup(1)
-        opened.callback(os.close, waiting)
+        output_fd = os.dup(1)
+        opened.callback(os.close, output_fd)
         os.dup2(2, 1)
-        opened.callback(os.dup2, waiting, 1)
-        yield _Wire(waiting, at_once)
+        opened.callback(os.dup2, output_fd, 1)
+        yield _Wire(output_fd, write_now)
 
 
-def _at_once(opened: ExitStack) -> Callable[[memoryview], int] | None:
+def _open_without_waiting(opened: ExitStack) -> Callable[[memoryview], int] | None:
     """Return what writes to standard output without waiting; None where nothing does."""
     if sys.platform == "win32":
         return None
@@ -105,9 +105,9 @@ def _at_once(opened: ExitStack) -> Callable[[memoryview], int] | None:
             client = opened.enter_context(socket.socket(fileno=os.dup(1)))
             return lambda data: client.send(data, socket.MSG_DONTWAIT)
         if stat.S_ISFIFO(kind):  # opened a second time: Linux only
-            ready = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            opened.callback(os.close, ready)
-            return partial(os.write, ready)
+            pipe = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            opened.callback(os.close, pipe)
+            return partial(os.write, pipe)
     return None
 
 

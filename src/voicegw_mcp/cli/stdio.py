@@ -10,6 +10,7 @@ import argparse
 import gc
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,15 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     problem = start_problem(options.config, os.environ)
     if problem:
-        sys.stderr.write(f"voicegw-mcp: {problem}\n")
+        _tell(problem)
         raise SystemExit(2)
     from voicegw_mcp.errors import GatewayError  # noqa: PLC0415 - see the module docstring
 
     try:
         serve(options.config, Mode(**{option.field: getattr(options, option.field) for option in OPTIONS}))
     except GatewayError as error:
-        sys.stderr.write(f"voicegw-mcp: {error.message} {error.hint}".rstrip() + "\n")
+        _tell(f"{error.error_code}: {error.message} {error.hint}".rstrip())
         raise SystemExit(error.exit_code) from None
+
+
+def _tell(text: str) -> None:
+    """Say it on standard error; whoever cannot be told learns it from the exit code."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(f"voicegw-mcp: {text}\n")
 
 
 def start_problem(config: str | None, environment: Mapping[str, str]) -> str:
@@ -87,12 +95,35 @@ def collect_seldom() -> None:
     gc.enable()
 
 
+def _open_closed() -> None:
+    """Open the null device on those of the descriptors 0 to 2 that are closed.
+
+    Whatever is opened next lands on them otherwise, such as the event loop's own descriptor: it would be written to as
+    standard error, and put in the place of standard output. Standard output is not served then: ``sys.stdout`` stays None.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)  # as all three are
+        if opened == 0:
+            sys.stdin = os.fdopen(opened, closefd=False)
+        elif opened == 2:
+            sys.stderr = os.fdopen(opened, "w", closefd=False)
+    os.close(opened)
+
+
 def serve(config: str | None, mode: Mode) -> None:
     """Serve stdio on the gateway of ``config`` until the client goes away.
 
     Raises:
-        InvalidInput, ConfigInvalid: the mode cannot be put in force; nothing was written yet.
+        InvalidInput, ConfigInvalid: the mode cannot be put in force, or standard output is closed; nothing was written yet.
     """
+    _open_closed()
+    if sys.stdout is None:
+        from voicegw_mcp.errors import InvalidInput  # noqa: PLC0415 - see the module docstring
+
+        raise InvalidInput(
+            "Standard output is closed: no client could read an answer.",
+            hint="Start it as an MCP client does, with a pipe for its input and one for its output.",
+        )
     wire = os.dup(1)
     os.dup2(2, 1)
     gc.disable()

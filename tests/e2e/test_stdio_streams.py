@@ -1,9 +1,13 @@
-"""voicegw-mcp whose standard streams are not what it expects: closed before it starts."""
+"""voicegw-mcp whose standard streams are not what it expects: closed before it starts, or not waiting for its reader."""
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -12,11 +16,26 @@ from tests.e2e.test_stdio import LOUD
 
 MCP = (BIN / "voicegw", "mcp")
 BOTH = pytest.mark.parametrize("command", [(COMMAND,), MCP])
+NON_BLOCKING = """
+import os, sys
+os.set_blocking(1, False)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def redirected(how, *command):
     """Return a command of the same process id whose streams a shell redirects first."""
     return ("/bin/sh", "-c", f'exec "$@" {how}', "sh", *command)
+
+
+def wait_until_full(pipe):
+    """Return when a pipe of one page holds that page."""
+    size = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+    until = time.monotonic() + WAIT_S
+    held = 0
+    while held < size:
+        assert time.monotonic() < until, f"{held} of {size} bytes within {WAIT_S} s"
+        (held,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))
 
 
 @pytest.mark.cover_processes
@@ -80,3 +99,18 @@ def test_a_closed_standard_input_is_the_end_of_input(spawn, command):
 def test_without_any_standard_stream_it_ends(spawn):
     server = spawn(command=redirected("<&- >&- 2>&-", COMMAND))
     assert server.process.wait(WAIT_S) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a pipe can be made small and looked into")
+def test_a_client_that_reads_late_gets_all_answers_in_order_though_its_pipe_does_not_wait(spawn):
+    server = spawn(command=(sys.executable, "-c", NON_BLOCKING, COMMAND))
+    pipe = server.process.stdout.fileno()
+    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1)  # the least there is, a page
+    server.initialize()
+    asked = [server.ask("tools/list") for _ in range(5)]
+    wait_until_full(pipe)
+    answers = [server.answer(one)["result"]["tools"] for one in asked]
+    assert all(answer == answers[0] for answer in answers)
+    assert server.health()["status"] == "ok"
+    assert server.close() == 0
+    assert server.errors.read_bytes() == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import stat
@@ -51,13 +52,13 @@ async def serve_stdio(server: Server[dict[str, Any]], close: Callable[[], Awaita
 
 
 class _Wire:
-    """A pipe or socket as the SDK writes to it: in the event loop as long as the client reads, else in a thread.
+    """Standard output as the SDK writes to it: in the event loop as long as there is room at once, else in a thread.
 
     The SDK asks two threads for each message, one to write it and one to flush it: a quarter of a call that does nothing.
     """
 
     def __init__(self, output_fd: int, write_now: Callable[[memoryview], int]) -> None:
-        """Take its descriptor, and what writes as much as there is room for or raises BlockingIOError."""
+        """Take its descriptor, and what writes as much of it as can be without waiting; that may raise BlockingIOError."""
         self._output_fd = output_fd
         self._write_now = write_now
 
@@ -74,20 +75,23 @@ class _Wire:
 
     def _finish(self, left: memoryview) -> None:
         while left:
-            left = left[os.write(self._output_fd, left) :]
+            try:
+                left = left[os.write(self._output_fd, left) :]
+            except BlockingIOError:  # somebody who shares it has set that it does not wait
+                select.select([], [self._output_fd], [])
 
 
 @contextmanager
 def _put_aside() -> Generator[_Wire | None]:
-    """Give what writes to standard output, which meanwhile is standard error for whoever prints; None leaves all to the SDK.
+    """Give what writes to standard output, which meanwhile is standard error for whoever prints.
 
-    That is so where it cannot be written to without waiting: nothing may be set for a descriptor that others share.
+    None on Windows leaves both to the SDK, which also knows that system's handles.
     """
+    if sys.platform == "win32":
+        yield None
+        return
     with ExitStack() as opened:
         write_now = _open_without_waiting(opened)
-        if write_now is None:
-            yield None
-            return
         output_fd = os.dup(1)
         opened.callback(os.close, output_fd)
         os.dup2(2, 1)
@@ -95,10 +99,11 @@ def _put_aside() -> Generator[_Wire | None]:
         yield _Wire(output_fd, write_now)
 
 
-def _open_without_waiting(opened: ExitStack) -> Callable[[memoryview], int] | None:
-    """Return what writes to standard output without waiting; None where nothing does."""
-    if sys.platform == "win32":
-        return None
+def _open_without_waiting(opened: ExitStack) -> Callable[[memoryview], int]:
+    """Return what writes to standard output without waiting; what cannot be written to so takes nothing.
+
+    Nothing may be set for its descriptor, which others share.
+    """
     with suppress(OSError):
         kind = os.fstat(1).st_mode
         if stat.S_ISSOCK(kind):  # as hosts on Node.js make it
@@ -108,7 +113,7 @@ def _open_without_waiting(opened: ExitStack) -> Callable[[memoryview], int] | No
             pipe = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             opened.callback(os.close, pipe)
             return partial(os.write, pipe)
-    return None
+    return lambda _: 0
 
 
 async def _end_on_signal(close: Callable[[], Awaitable[None]]) -> None:

@@ -11,7 +11,7 @@ import time
 import anyio
 
 from voicegw_mcp.cli.modes import Mode
-from voicegw_mcp.cli.stdio import collect_seldom
+from voicegw_mcp.cli.stdio import collect_seldom, tell_lost
 from voicegw_mcp.core.answers import Answer
 from voicegw_mcp.core.gateway import Gateway
 from voicegw_mcp.server import build_server
@@ -69,7 +69,7 @@ async def main() -> None:
     server = build_server(gateway, (*Mode().choose_tools(), longest_stall(ticker)))
     async with anyio.create_task_group() as group:
         group.start_soon(ticker.run)
-        await serve_stdio(server, gateway.close)
+        await serve_stdio(server, gateway.close, tell_lost)
         group.cancel_scope.cancel()
 
 

@@ -1,4 +1,4 @@
-"""voicegw-mcp whose standard streams are not what it expects: closed before it starts, or not waiting for its reader."""
+"""voicegw-mcp whose standard streams are not what it expects: closed, full, without a reader, or not waiting for one."""
 
 import fcntl
 import json
@@ -113,4 +113,32 @@ def test_a_client_that_reads_late_gets_all_answers_in_order_though_its_pipe_does
     assert all(answer == answers[0] for answer in answers)
     assert server.health()["status"] == "ok"
     assert server.close() == 0
+    assert server.errors.read_bytes() == b""
+
+
+@pytest.mark.cover_processes
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_standard_output_ends_it_with_1_and_one_line_that_says_so(spawn):
+    server = spawn(command=redirected(">/dev/full", COMMAND))
+    server.ask("ping")  # its input stays open
+    assert server.process.wait(WAIT_S) == 1
+    (line,) = server.errors.read_text().splitlines()
+    assert line.startswith("voicegw-mcp: READ_ONLY_RESOURCE: Standard output cannot be written (No space")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_standard_output_ends_it_also_where_standard_error_is_full(spawn):
+    server = spawn(command=redirected(">/dev/full 2>&1", COMMAND))
+    server.ask("ping")
+    assert server.process.wait(WAIT_S) == 1
+
+
+@BOTH
+@pytest.mark.cover_processes
+def test_a_client_that_reads_no_more_ends_it_in_silence_though_its_input_stays_open(spawn, command):
+    server = spawn(command=command)
+    server.initialize()
+    server.process.stdout.close()
+    server.ask("tools/list")
+    assert server.process.wait(WAIT_S) == 1
     assert server.errors.read_bytes() == b""

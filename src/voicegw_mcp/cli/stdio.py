@@ -19,6 +19,8 @@ from voicegw_mcp.cli.modes import OPTIONS, Mode, add_options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from voicegw_mcp.errors import GatewayError
+
 SEEN = ("VOICEGW_CONFIG", "VOICEGW_DB_PATH")
 COLLECT_AFTER = 25_000
 """How many objects more than before make it worth to look for garbage; Python's own 700 are soon made."""
@@ -57,8 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         serve(options.config, Mode(**{option.field: getattr(options, option.field) for option in OPTIONS}))
     except GatewayError as error:
-        _tell(f"{error.error_code}: {error.message} {error.hint}".rstrip())
-        raise SystemExit(error.exit_code) from None
+        raise SystemExit(_tell_error(error)) from None
+
+
+def _tell_error(error: GatewayError) -> int:
+    _tell(f"{error.error_code}: {error.message} {error.hint}".rstrip())
+    return error.exit_code
 
 
 def _tell(text: str) -> None:
@@ -66,6 +72,19 @@ def _tell(text: str) -> None:
     if sys.stderr is not None:
         with suppress(OSError):
             sys.stderr.write(f"voicegw-mcp: {text}\n")
+
+
+def tell_lost(error: OSError) -> int:
+    """Say why standard output takes no answer any more, but nothing of a client that went away; return the exit code."""
+    if isinstance(error, ConnectionError):
+        return 1  # as of the commands whose reader went away
+    from voicegw_mcp.errors import ReadOnly  # noqa: PLC0415 - see the module docstring
+
+    lost = ReadOnly(
+        f"Standard output cannot be written ({error.strerror}).",
+        hint="Make room where it leads to, or start it as an MCP client does, with a pipe.",
+    )
+    return _tell_error(lost)
 
 
 def start_problem(config: str | None, environment: Mapping[str, str]) -> str:
@@ -153,7 +172,7 @@ def serve(config: str | None, mode: Mode) -> None:
             await tracing.stop()
 
         watch.start(FIRST_LOOK_S)
-        await serve_stdio(build_server(gateway, tools), close)
+        await serve_stdio(build_server(gateway, tools), close, tell_lost)
 
     try:
         anyio.run(run)

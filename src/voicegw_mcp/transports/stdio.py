@@ -27,21 +27,31 @@ CLOSING_S = 0.8
 PARENT_CHECK_S = 0.5
 
 
-async def serve_stdio(server: Server[dict[str, Any]], close: Callable[[], Awaitable[None]]) -> None:
+async def serve_stdio(
+    server: Server[dict[str, Any]],
+    close: Callable[[], Awaitable[None]],
+    tell_lost: Callable[[OSError], int],
+) -> None:
     """Serve one client over standard input and output until it goes away.
 
-    Returns after end of input; on SIGINT, SIGTERM or the parent's death the process ends here, because the thread that
-    reads standard input cannot be interrupted (mcp 2.3 otherwise hangs on SIGINT until its input closes).
+    Returns after end of input; on SIGINT, SIGTERM, the parent's death or when standard output takes no more the process
+    ends here, because the thread that reads standard input cannot be interrupted (mcp 2.3 otherwise hangs on SIGINT until
+    its input closes).
 
     Args:
         server: what to serve.
         close: releases what the server works on; called once, also before the process ends by a signal.
+        tell_lost: tells that standard output takes no more, and why; returns the exit code.
     """
+
+    async def end_lost(error: OSError) -> None:
+        await _end(close, tell_lost(error))
+
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_end_on_signal, close)
             tasks.start_soon(_end_with_parent, close)
-            with _put_aside() as wire:
+            with _put_aside(end_lost) as wire:
                 out = cast("anyio.AsyncFile[str] | None", wire)
                 async with stdio_server(stdout=out) as (incoming, outgoing):
                     await server.run(incoming, outgoing, server.create_initialization_options())
@@ -57,18 +67,33 @@ class _Wire:
     The SDK asks two threads for each message, one to write it and one to flush it: a quarter of a call that does nothing.
     """
 
-    def __init__(self, output_fd: int, write_now: Callable[[memoryview], int]) -> None:
-        """Take its descriptor, and what writes as much of it as can be without waiting; that may raise BlockingIOError."""
+    def __init__(
+        self,
+        output_fd: int,
+        write_now: Callable[[memoryview], int],
+        end_lost: Callable[[OSError], Awaitable[None]],
+    ) -> None:
+        """Take what to write with.
+
+        Args:
+            output_fd: its descriptor.
+            write_now: writes as much as can be without waiting, or raises BlockingIOError.
+            end_lost: ends the program when it takes no more. Raised to the SDK, the error would wait for the next input.
+        """
         self._output_fd = output_fd
         self._write_now = write_now
+        self._end_lost = end_lost
 
     async def write(self, text: str) -> None:
         """Write all of it."""
         left = memoryview(text.encode())
-        with suppress(BlockingIOError):
-            left = left[self._write_now(left) :]
-        if left:
-            await to_thread.run_sync(self._finish, left)
+        try:
+            with suppress(BlockingIOError):
+                left = left[self._write_now(left) :]
+            if left:
+                await to_thread.run_sync(self._finish, left)
+        except OSError as error:
+            await self._end_lost(error)
 
     async def flush(self) -> None:
         """Do nothing: nothing is held back."""
@@ -82,7 +107,7 @@ class _Wire:
 
 
 @contextmanager
-def _put_aside() -> Generator[_Wire | None]:
+def _put_aside(end_lost: Callable[[OSError], Awaitable[None]]) -> Generator[_Wire | None]:
     """Give what writes to standard output, which meanwhile is standard error for whoever prints.
 
     None on Windows leaves both to the SDK, which also knows that system's handles.
@@ -96,7 +121,7 @@ def _put_aside() -> Generator[_Wire | None]:
         opened.callback(os.close, output_fd)
         os.dup2(2, 1)
         opened.callback(os.dup2, output_fd, 1)
-        yield _Wire(output_fd, write_now)
+        yield _Wire(output_fd, write_now, end_lost)
 
 
 def _open_without_waiting(opened: ExitStack) -> Callable[[memoryview], int]:

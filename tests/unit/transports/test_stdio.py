@@ -16,6 +16,10 @@ WAIT_S = 10
 MESSAGES = [f"{number} {'ä' * size}\n" for number, size in enumerate((0, 10, 300_000, 5, 70_000, 1))]
 
 
+async def unexpected(error):
+    raise error
+
+
 @contextmanager
 def output_is(descriptor):
     """Make it standard output meanwhile; in the test itself, as pytest sets its own one before each."""
@@ -76,7 +80,7 @@ async def test_messages_come_whole_and_in_order_to_a_client_that_reads_late(conn
     with piped(connected) as pipe:
         client = threading.Thread(target=read)
         client.start()
-        with _put_aside() as wire:
+        with _put_aside(unexpected) as wire:
             for message in MESSAGES:
                 if len(message) > 100_000:  # more than a pipe holds
                     began.set()
@@ -105,7 +109,7 @@ async def test_messages_come_whole_and_in_order_though_others_set_that_nothing_w
         os.set_blocking(1, False)
         client = threading.Thread(target=read)
         client.start()
-        with _put_aside() as wire:
+        with _put_aside(unexpected) as wire:
             for message in MESSAGES:
                 await wire.write(message)
         os.dup2(2, 1)  # the last end for writing
@@ -116,7 +120,7 @@ async def test_messages_come_whole_and_in_order_though_others_set_that_nothing_w
 
 async def test_what_others_print_goes_to_standard_error_meanwhile(capfd):
     with piped() as pipe:
-        with _put_aside() as wire:
+        with _put_aside(unexpected) as wire:
             os.write(1, b"printed\n")
             await wire.write("message\n")
         os.write(1, b"afterwards\n")
@@ -128,7 +132,7 @@ async def test_what_others_print_goes_to_standard_error_meanwhile(capfd):
 def test_others_who_have_the_pipe_still_wait_for_its_reader(connected):
     with piped(connected):
         mine = os.dup(1)
-        with _put_aside():
+        with _put_aside(unexpected):
             assert os.get_blocking(mine)
         assert os.get_blocking(mine)
         os.close(mine)
@@ -136,14 +140,20 @@ def test_others_who_have_the_pipe_still_wait_for_its_reader(connected):
 
 @pytest.mark.parametrize("connected", [os.pipe, sockets])
 async def test_a_client_that_went_away_is_told_of(connected):
-    with piped(connected) as pipe, _put_aside() as wire:
+    told = []
+
+    async def end_lost(error):
+        told.append(error)
+
+    with piped(connected) as pipe, _put_aside(end_lost) as wire:
         os.close(pipe)
-        with pytest.raises(BrokenPipeError):
-            await wire.write("message\n")
+        await wire.write("message\n")
+    (error,) = told
+    assert isinstance(error, BrokenPipeError)
 
 
 async def test_a_file_takes_every_message(tmp_path):
-    with output_is(os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)), _put_aside() as wire:
+    with output_is(os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)), _put_aside(unexpected) as wire:
         for message in MESSAGES:
             await wire.write(message)
     assert (tmp_path / "out").read_text() == "".join(MESSAGES)

@@ -105,8 +105,8 @@ def test_without_any_standard_stream_it_ends(spawn):
 def test_a_client_that_reads_late_gets_all_answers_in_order_though_its_pipe_does_not_wait(spawn):
     server = spawn(command=(sys.executable, "-c", NON_BLOCKING, COMMAND))
     pipe = server.process.stdout.fileno()
-    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1)  # the least there is, a page
     server.initialize()
+    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1)  # the least there is, a page
     asked = [server.ask("tools/list") for _ in range(5)]
     wait_until_full(pipe)
     answers = [server.answer(one)["result"]["tools"] for one in asked]

@@ -16,6 +16,9 @@ import anyio
 from anyio import to_thread
 from mcp.server.stdio import stdio_server
 
+if sys.platform == "linux":
+    import fcntl
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
@@ -25,6 +28,8 @@ CLOSING_S = 0.8
 """Time to finish a change and close the store after a signal; a second in all is what a host waits."""
 
 PARENT_CHECK_S = 0.5
+
+_PIPE_BYTES = 256 * 1024
 
 
 async def serve_stdio(
@@ -137,8 +142,16 @@ def _open_without_waiting(opened: ExitStack) -> Callable[[memoryview], int]:
         if stat.S_ISFIFO(kind):  # opened a second time: Linux only
             pipe = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             opened.callback(os.close, pipe)
+            _widen(pipe)
             return partial(os.write, pipe)
     return lambda _: 0
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe take a long answer at once: it is sent as text and as data, and Linux gives a pipe 64 KB."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # the system's limit; then the rest is written in a thread
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 async def _end_on_signal(close: Callable[[], Awaitable[None]]) -> None:

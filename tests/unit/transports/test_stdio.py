@@ -1,5 +1,6 @@
 """The pipe to a client: whole messages in their order, however slowly it reads, and nothing that others print."""
 
+import errno
 import os
 import select
 import socket
@@ -8,8 +9,13 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
+from anyio import to_thread
 
+from voicegw_mcp.core.answer_size import MOST_BYTES
 from voicegw_mcp.transports.stdio import _put_aside
+
+if sys.platform != "win32":
+    import fcntl
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="how much fits is known of Linux")
 WAIT_S = 10
@@ -116,6 +122,30 @@ async def test_messages_come_whole_and_in_order_though_others_set_that_nothing_w
         client.join(WAIT_S)
     assert full.is_set()
     assert found == ["".join(MESSAGES).encode()]
+
+
+async def test_an_answer_of_the_longest_fits_into_a_pipe_before_it_is_read(monkeypatch):
+    async def ask_thread(*_):
+        raise AssertionError("it did not fit")
+
+    monkeypatch.setattr(to_thread, "run_sync", ask_thread)
+    answer = "x" * 3 * MOST_BYTES + "\n"  # as text with escaped quotes, and as data
+    with piped() as pipe:
+        with _put_aside(unexpected) as wire:
+            await wire.write(answer)
+        os.dup2(2, 1)  # the last end for writing
+        assert read_all(pipe) == answer.encode()
+
+
+async def test_a_pipe_that_may_not_grow_is_written_to_all_the_same(monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    with piped() as pipe:
+        with _put_aside(unexpected) as wire:
+            await wire.write("message\n")
+        assert os.read(pipe, 100) == b"message\n"
 
 
 async def test_what_others_print_goes_to_standard_error_meanwhile(capfd):

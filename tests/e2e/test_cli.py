@@ -450,3 +450,61 @@ def test_the_stdio_server_loads_no_client(tmp_path, environment):
         timeout=WAIT_S,
     )
     assert done.stdout == baseline.stdout
+
+
+@pytest.fixture
+def shell(tmp_path, environment):
+    """Run a command line whose streams a shell redirects; return its exit code and what it told on standard error."""
+
+    def run(redirections, *arguments):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'"$@" {redirections}', "sh", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=WAIT_S,
+            check=False,
+            cwd=tmp_path,
+            env=environment,
+        )
+        assert b"Traceback" not in done.stdout + done.stderr
+        return done.returncode, done.stderr.decode()
+
+    return run
+
+
+COMMANDS = pytest.mark.parametrize("arguments", [["costs"], ["costs", "--json"], ["-V"]])
+
+
+@pytest.mark.cover_processes
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@COMMANDS
+def test_an_output_that_takes_no_more_is_told_on_standard_error(shell, arguments):
+    code, told = shell(">/dev/full", BIN / "voicegw", *arguments)
+    assert code == 1
+    assert told.startswith("voicegw: READ_ONLY_RESOURCE: Standard output cannot be written (No space left")
+    assert len(told.splitlines()) == 2
+    assert shell(">/dev/full 2>&1", BIN / "voicegw", *arguments) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_the_version_of_the_server_that_cannot_be_written_is_told(shell):
+    code, told = shell(">/dev/full", BIN / "voicegw-mcp", "-V")
+    assert code == 1
+    assert told.startswith(
+        "voicegw-mcp: READ_ONLY_RESOURCE: Standard output cannot be written (No space left"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize(
+    "command", [["voicegw", "stauts"], ["voicegw", "stauts", "--json"], ["voicegw-mcp", "-c", "nowhere.yaml"]]
+)
+def test_an_error_that_nobody_can_be_told_of_is_the_exit_code(shell, command):
+    assert shell(">/dev/full 2>&1", BIN / command[0], *command[1:]) == (2, "")
+
+
+@pytest.mark.cover_processes
+@COMMANDS
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_does_its_work_with_closed_streams(shell, closed, arguments):
+    assert shell(closed, BIN / "voicegw", *arguments) == (0, "")

@@ -25,6 +25,7 @@ from voicegw_mcp.cli import (
     store,
     terminal,
 )
+from voicegw_mcp.cli.standard_streams import open_closed
 
 app = typer.Typer(
     name="voicegw",
@@ -71,6 +72,7 @@ def voicegw(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``voicegw``; exits with the code of the error table in ``errors``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    open_closed()
     terminal.prepare_streams()
     code = failures.ended(lambda: app(given, prog_name="voicegw", standalone_mode=False), given)
     raise SystemExit(code)

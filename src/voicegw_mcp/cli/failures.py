@@ -11,6 +11,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from voicegw_mcp.cli import terminal
+from voicegw_mcp.cli.standard_streams import is_output_lost, let_go, output_lost
 from voicegw_mcp.errors import GatewayError, InternalError, InvalidInput
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def ended(command: Callable[[], Any], arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _deaf()
+    except OSError as failed:
+        if is_output_lost(failed):
+            _deaf()
+            return _tell(output_lost(failed), ())
+        error = _unexpected()
     except KeyboardInterrupt:
         return 130
     except Abort:
@@ -66,6 +72,10 @@ def _tell(error: GatewayError, arguments: Sequence[str]) -> int:
                 sys.stderr.write(f"  {terminal.shown(error.hint)}\n")
     except BrokenPipeError:
         return _deaf()
+    except OSError as failed:
+        if not is_output_lost(failed):
+            raise
+        let_go(sys.stdout, sys.stderr)  # the code is all that can be told
     return error.exit_code
 
 
@@ -83,6 +93,6 @@ def _help_hint(usage: Exception) -> str:
 
 
 def _deaf() -> int:
-    """Nobody reads us any more (``voicegw logs | head -1``): end in silence, also when the interpreter flushes."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Nobody reads us any more (``voicegw logs | head -1``): end in silence."""
+    let_go(sys.stdout)
     return 1

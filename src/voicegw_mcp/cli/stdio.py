@@ -10,11 +10,11 @@ import argparse
 import gc
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voicegw_mcp.cli.modes import OPTIONS, Mode, add_options
+from voicegw_mcp.cli.standard_streams import let_go, open_closed, output_lost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.version:
         from voicegw_mcp import __version__  # noqa: PLC0415 - see the module docstring
 
-        print(__version__)  # noqa: T201 - what was asked for
+        try:
+            print(__version__, flush=True)  # noqa: T201 - what was asked for
+        except OSError as error:
+            let_go(sys.stdout)
+            raise SystemExit(tell_lost(error)) from None
         return
     problem = start_problem(options.config, os.environ)
     if problem:
@@ -70,21 +74,18 @@ def _tell_error(error: GatewayError) -> int:
 def _tell(text: str) -> None:
     """Say it on standard error; whoever cannot be told learns it from the exit code."""
     if sys.stderr is not None:
-        with suppress(OSError):
+        try:
             sys.stderr.write(f"voicegw-mcp: {text}\n")
+            sys.stderr.flush()
+        except OSError:
+            let_go(sys.stderr)
 
 
 def tell_lost(error: OSError) -> int:
     """Say why standard output takes no answer any more, but nothing of a client that went away; return the exit code."""
     if isinstance(error, ConnectionError):
         return 1  # as of the commands whose reader went away
-    from voicegw_mcp.errors import ReadOnly  # noqa: PLC0415 - see the module docstring
-
-    lost = ReadOnly(
-        f"Standard output cannot be written ({error.strerror}).",
-        hint="Make room where it leads to, or start it as an MCP client does, with a pipe.",
-    )
-    return _tell_error(lost)
+    return _tell_error(output_lost(error))
 
 
 def start_problem(config: str | None, environment: Mapping[str, str]) -> str:
@@ -114,29 +115,14 @@ def collect_seldom() -> None:
     gc.enable()
 
 
-def _open_closed() -> None:
-    """Open the null device on those of the descriptors 0 to 2 that are closed.
-
-    Whatever is opened next lands on them otherwise, such as the event loop's own descriptor: it would be written to as
-    standard error, and put in the place of standard output. Standard output is not served then: ``sys.stdout`` stays None.
-    """
-    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(opened, True)  # as all three are
-        if opened == 0:
-            sys.stdin = os.fdopen(opened, closefd=False)
-        elif opened == 2:
-            sys.stderr = os.fdopen(opened, "w", closefd=False)
-    os.close(opened)
-
-
 def serve(config: str | None, mode: Mode) -> None:
     """Serve stdio on the gateway of ``config`` until the client goes away.
 
     Raises:
         InvalidInput, ConfigInvalid: the mode cannot be put in force, or standard output is closed; nothing was written yet.
     """
-    _open_closed()
-    if sys.stdout is None:
+    open_closed()
+    if sys.__stdout__ is None:
         from voicegw_mcp.errors import InvalidInput  # noqa: PLC0415 - see the module docstring
 
         raise InvalidInput(

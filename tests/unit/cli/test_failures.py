@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from voicegw_mcp.cli import failures, reports
@@ -86,3 +88,14 @@ def test_a_question_that_nobody_answers_ends_with_1(capsys):
 
     assert failures.ended(unanswered, []) == 1
     assert "nothing was answered" in capsys.readouterr().err
+
+
+def test_a_write_that_fails_elsewhere_is_a_fault_of_ours(monkeypatch, capsys):
+    def broken():
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
+
+    assert failures.ended(broken, ["status"]) == 70
+    monkeypatch.setattr(failures.terminal, "print_json", lambda *_, **__: broken())
+    with pytest.raises(OSError, match="No space left"):
+        failures.ended(lambda: (_ for _ in ()).throw(StoreUnavailable("locked")), ["status", "--json"])
+    assert "INTERNAL_ERROR" in capsys.readouterr().err

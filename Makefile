@@ -1,5 +1,6 @@
 # Everything starts from Python 3.11 or newer, git and make; the rest is installed into .venv by package name.
-PYTHON ?= python3
+PYTHON ?= $(or $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$name && break; done),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 

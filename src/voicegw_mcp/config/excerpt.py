@@ -61,7 +61,7 @@ class Excerpt:
     section: Excerpt | None = None
     """The entry around it, when the edit reshaped that (first or only entry, ``{}``)."""
     below: str = ""
-    """Of a section: the blank lines below it, which may have been inside before the edit."""
+    """The blank lines below it, which may have been inside before the edit."""
     below_left: str = ""
     """The same right after the edit."""
     section_left: str | None = None
@@ -140,17 +140,15 @@ def _capture(parsed: ParsedFile, path: tuple[str, ...], after: ParsedFile | None
             previous=node.items[index - 1][0].name if index else None,
             hidden=_hidden_in(parsed, lines.cut, lines.upto),
         )
+        if after is not None:
+            below = parsed.text[slice(*_blanks_below(parsed, path))]
+            found = replace(found, below=below, below_left=after.text[slice(*_blanks_below(after, path))])
         if len(node.items) > 1:
             return found
     if after is None:
         return found
     around = path[:-1]
-    section = replace(
-        _capture(parsed, around, after),
-        below=parsed.text[slice(*_blanks_below(parsed, around))],
-        below_left=after.text[slice(*_blanks_below(after, around))],
-    )
-    return replace(found, section=section, section_left=entry_text(after, around))
+    return replace(found, section=_capture(parsed, around, after), section_left=entry_text(after, around))
 
 
 def _with_neighbours(was: Excerpt, parsed: ParsedFile, after: ParsedFile) -> Excerpt:

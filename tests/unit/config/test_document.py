@@ -569,6 +569,15 @@ def test_undo_of_a_delete_puts_the_bytes_back_although_others_edited_since(path)
     )
 
 
+@pytest.mark.parametrize("before", ["", "  z: 1\n\n"])
+def test_undo_of_a_change_of_the_last_line_leaves_no_blank_line_that_was_inside(before):
+    text = f"providers:\n{before}  a:\n    b: 1\n\n    c: 1\n  d: 1\n"
+    edit = Edit(("providers", "a"), {"b": 1})
+    steps = apply_steps(parse(text), [edit])
+    assert "b: 1\n\n  d: 1\n" in steps[1].text
+    assert restored(steps[1].text, record_steps(steps, [edit.path])[0]) == text
+
+
 def test_undo_falls_back_to_the_value_where_the_place_is_gone():
     edits = [Edit(("p", "b"), DELETE)]
     excerpt = record_steps(apply_steps(parse(BEFORE), edits), [edit.path for edit in edits])[0]

@@ -26,7 +26,8 @@ from voicegw_mcp.config.document import (
 )
 from voicegw_mcp.config.excerpt import Excerpt, apply_steps, record_steps
 from voicegw_mcp.config.parse import Loader, parse
-from voicegw_mcp.errors import ConfigInvalid
+from voicegw_mcp.config.redaction import shown
+from voicegw_mcp.errors import ConfigInvalid, Conflict
 
 CORPUS = Path(__file__).parents[2] / "config_cases"
 CASES = sorted(CORPUS.rglob("*.case"))
@@ -388,8 +389,11 @@ def test_edit_means_what_it_says_and_is_undone_byte_for_byte(data):
     assert values.same(parse(new).data, apply_to_data(old.data, [edit]))
     if edit.value is not DELETE:
         assert apply_edits(new, [edit]) == new
-    excerpt = record_steps(apply_steps(parse(text), [edit]), [edit.path])[0]
-    assert restored(new, excerpt) == text
+    (excerpt,) = record_steps([shown(step) for step in apply_steps(parse(text), [edit])], [edit.path])
+    try:
+        assert restored(new, excerpt) == text
+    except Conflict:  # a name that is drawn may be a secret's, which is not kept
+        assert excerpt.hidden
 
 
 @pytest.mark.unmeasured

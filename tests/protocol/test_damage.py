@@ -1,4 +1,4 @@
-"""Reports from a store whose histograms are damaged, which no comparison of totals finds: an error, never a crash."""
+"""Reports from a store whose histograms or rows are damaged, which no comparison of totals finds: an error, never a crash."""
 
 import sqlite3
 from contextlib import closing
@@ -51,3 +51,16 @@ async def test_a_damaged_histogram_is_told_or_left_out_and_other_reports_go_on(h
                     assert answer["error"]["code"] == "STORE_UNAVAILABLE", answer
                     assert "voicegw repair" in answer["error"]["hint"]
         assert (await agent.ok("get_costs", period="all"))["total_usd"] == 352
+
+
+@pytest.mark.parametrize("damage", ["session_id = x'07'", "cost_nanousd = 'text'", "cost_nanousd = 0.5"])
+async def test_a_damaged_row_of_a_session_is_told(house, damage):
+    await house.log(*(request_record(id=f"{n}", session_id="call", cost_nanousd=10**9) for n in range(3)))
+    with closing(sqlite3.connect(house.database)) as connection, connection:
+        connection.execute(f"UPDATE requests SET {damage} WHERE id = '1'")
+    async with house.agent() as agent:
+        failed, answer = await agent.call("get_costs", {"period": "all", "group_by": "session"})
+        assert failed
+        assert answer["error"]["code"] == "STORE_UNAVAILABLE"
+        assert "voicegw repair" in answer["error"]["hint"]
+        assert (await agent.ok("get_costs", period="all"))["total_usd"] == 3

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from voicegw_mcp.domain import LATEST_MS, MOST_COUNT, Modality, RequestStatus
 from voicegw_mcp.errors import InvalidInput, quote
+from voicegw_mcp.store.failures import damaged
 from voicegw_mcp.store.histogram import MOST_MS
 from voicegw_mcp.store.log_conditions import Values, row_tests, series_test, time_tests
 from voicegw_mcp.store.log_indexes import add_rows
@@ -149,6 +150,9 @@ def read_sessions(
     """Return (session_id, cost_nanousd, requests) of the ``limit`` costliest sessions of a window.
 
     Reads raw rows: pruned ones are missing. Rows of no session come together under None.
+
+    Raises:
+        StoreUnavailable: it cannot be read, or a row is damaged.
     """
     condition, values = only.condition()
     rows = reads.read(
@@ -157,6 +161,10 @@ def read_sessions(
         "GROUP BY session_id ORDER BY cost DESC, session_id LIMIT ?",
         (start_ms, end_ms, *values, limit),
     )
+    for session, cost, requests in rows:
+        # Bytes of a row that changed may make anything of it.
+        if not (isinstance(session, str | None) and isinstance(cost, int) and isinstance(requests, int)):
+            raise damaged(reads.path)
     return [(row[0], row[1], row[2]) for row in rows]
 
 

@@ -31,6 +31,7 @@ FIRST_LOOK_S = 30.0
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command ``voicegw-mcp [stdio] [-c FILE]`` with the options of a mode; exits with 2 when it cannot start."""
+    open_closed()
     parser = argparse.ArgumentParser(
         prog="voicegw-mcp",
         description="MCP server that manages a voice-AI gateway: speaks MCP on standard input and output.",
@@ -73,12 +74,11 @@ def _tell_error(error: GatewayError) -> int:
 
 def _tell(text: str) -> None:
     """Say it on standard error; whoever cannot be told learns it from the exit code."""
-    if sys.stderr is not None:
-        try:
-            sys.stderr.write(f"voicegw-mcp: {text}\n")
-            sys.stderr.flush()
-        except OSError:
-            let_go(sys.stderr)
+    try:
+        sys.stderr.write(f"voicegw-mcp: {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        let_go(sys.stderr)
 
 
 def tell_lost(error: OSError) -> int:
@@ -121,7 +121,6 @@ def serve(config: str | None, mode: Mode) -> None:
     Raises:
         InvalidInput, ConfigInvalid: the mode cannot be put in force, or standard output is closed; nothing was written yet.
     """
-    open_closed()
     if sys.__stdout__ is None:
         from voicegw_mcp.errors import InvalidInput  # noqa: PLC0415 - see the module docstring
 

@@ -17,6 +17,7 @@ from voicegw_mcp.core.answer_size import MOST_BYTES, fitting, json_bytes
 from voicegw_mcp.core.cursors import decode_cursor, encode_cursor
 from voicegw_mcp.core.log_pages import ENVELOPE_BYTES, LogPage, log_page, view_rows
 from voicegw_mcp.errors import InvalidInput
+from voicegw_mcp.store.failures import decoding
 from voicegw_mcp.store.requests import id_at, last_number, newest_number, number_of, read_arrivals
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ class _Following:
             return []
         room = self._limit - len(self.new)
         rows = await reader.ask(read_arrivals, self._query, after=self._after, until=newest, limit=room)
-        entries = view_rows(rows, self._detail)
+        with decoding(reader.path):
+            entries = view_rows(rows, self._detail)
         sizes = list(map(json_bytes, entries))
         kept = fitting(sizes, self._bytes_left)
         if not kept and rows and not self._page and not self.new:

@@ -20,6 +20,7 @@ from voicegw_mcp.core.periods import iso
 from voicegw_mcp.core.untrusted import escape_untrusted
 from voicegw_mcp.domain import to_usd
 from voicegw_mcp.errors import InvalidInput
+from voicegw_mcp.store.failures import decoding
 from voicegw_mcp.store.requests import MOST_MESSAGE_CHARACTERS, number_of, read_lines, read_log
 
 if TYPE_CHECKING:
@@ -109,10 +110,12 @@ def log_page(
     # One row more than asked for tells whether there is a next page.
     if detail == "full":
         rows = read_log(reads, query, limit=limit + 1, after=after)
-        entries = _fitting(rows[:limit], partial(view_rows, detail=detail), most_bytes)
+        with decoding(reads.path):
+            entries = _fitting(rows[:limit], partial(view_rows, detail=detail), most_bytes)
     else:
         rows = read_lines(reads, query, limit=limit + 1, after=after)
-        entries = _fitting(rows[:limit], _view_lines, most_bytes)
+        with decoding(reads.path):
+            entries = _fitting(rows[:limit], _view_lines, most_bytes)
     kept = len(entries)
     more = len(rows) > kept
     return LogPage(

@@ -44,6 +44,19 @@ def translated(path: Path, what: str = "store") -> Generator[None]:
         raise damaged(path) from error
 
 
+@contextmanager
+def decoding(path: Path) -> Generator[None]:
+    """Turn what a value of a wrong type raises where it is first used into the error for a damaged store.
+
+    SQLite keeps any type in any column, and bytes of a row that changed may make anything of it. A look at the type of each
+    value that is read would cost every answer.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError) as error:
+        raise damaged(path) from error
+
+
 def damaged(path: Path) -> StoreUnavailable:
     """Return the error for content that cannot be what this program wrote."""
     return StoreUnavailable(

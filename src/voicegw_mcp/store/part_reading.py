@@ -14,7 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from voicegw_mcp.domain import DAY_MS, QUARTER_MS
-from voicegw_mcp.store.failures import damaged
+from voicegw_mcp.store.failures import decoding
 from voicegw_mcp.store.part_cache import MISSING
 from voicegw_mcp.store.rollups import EIGHT_DAYS_MS, HOUR_MS, Span
 from voicegw_mcp.store.schema import TRIGGERS, trigger_texts
@@ -73,10 +73,8 @@ def read_parts(reads: Reads, parts: Iterable[Part[Any]]) -> Values:
     reads.shared.agreed.require(reads, (span for own in spans.values() for span in own))
     for part, signature in missing.items():
         rows = reads.read(*part.statement(spans[part])) if spans[part] else []
-        try:
+        with decoding(reads.path):
             value = part.decode(rows)
-        except (ValueError, TypeError) as error:
-            raise damaged(reads.path) from error
         values.put(part, value)
         if signature is not None:
             reads.shared.parts.put((reads.projects, part), signature, value, part.weight * len(value) + 1)

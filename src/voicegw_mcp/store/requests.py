@@ -162,7 +162,7 @@ def read_sessions(
         (start_ms, end_ms, *values, limit),
     )
     for session, cost, requests in rows:
-        # Bytes of a row that changed may make anything of it.
+        # A sum of what is no whole number, too, is money that nobody spent.
         if not (isinstance(session, str | None) and isinstance(cost, int) and isinstance(requests, int)):
             raise damaged(reads.path)
     return [(row[0], row[1], row[2]) for row in rows]

@@ -173,7 +173,6 @@ async def _end_with_parent(close: Callable[[], Awaitable[None]]) -> None:
 async def _end(close: Callable[[], Awaitable[None]], code: int) -> NoReturn:
     with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSING_S):
         await close()
-    if sys.stderr is not None:  # as where it was closed before the program started
-        with suppress(OSError, ValueError):
-            sys.stderr.flush()
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
     os._exit(code)
